@@ -1,0 +1,1 @@
+"""Programs that show one use each; the demo and the tests run them too."""

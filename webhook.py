@@ -1,0 +1,400 @@
+"""The only code that speaks to Convex: the bodies of webhooks, their signatures, and one delivery by HTTP.
+
+Bodies suit Convex: at most 20 KB, valid Unicode, lists of `{path, …}` instead of maps with paths as keys, and a field
+without a value is absent, because Convex's optional fields do not take null.
+"""
+
+from __future__ import annotations
+
+import base64
+import bisect
+import email.utils
+import hashlib
+import hmac
+import json
+import math
+import random
+import re
+import secrets as secure
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from errors import SignatureMismatch
+from jobs import Endpoint, Job, Status, iso
+
+MAX_BODY_BYTES = 20_000
+MESSAGE_BYTES = 3_000
+RESULT_BYTES = 2_000
+PHASES_BYTES = 1_500
+ARTIFACT_BYTES = 4_000
+
+DEADLINE_S = 15.0
+CONNECT_S = 5.0
+READ_BYTES = 64 << 10
+RETRY_AFTER_CAP_S = 86_400.0
+#: Waits after the first, second, … failed try; after the last one a delivery is given up, three days on.
+RETRY_DELAYS_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+#: Refusals that may pass: not deployed yet, too slow, conflict, too early, too many.
+PASSING_REFUSALS = frozenset({404, 408, 409, 425, 429})
+
+
+def result_body(job: Job, log_tail: str) -> bytes:
+    """The body that tells how a job ended: UTF-8 JSON of at most 20 KB, whatever the job holds.
+
+    `output`, `error`, `logs` and `duration` are the original service's fields. What does not fit is cut: the end of
+    messages, the beginning of the log, artifacts beyond `artifactCount`, large parts of the result (`resultOmitted`).
+    """
+    message = _head(job.message, MESSAGE_BYTES)
+    # Not-a-number and infinity, which a tool's report may hold, are not JSON: they become null.
+    result = json.loads(json.dumps(job.result), parse_constant=lambda name: None)
+    summary, omitted = _summary(result)
+    body = {
+        **_identity(job),
+        "status": job.status.value,
+        "conclusion": job.conclusion,
+        "reason": job.reason,
+        "message": message,
+        "error": message if job.status is Status.FAILED else "",
+        "phases": _first_that_fit(result.get("phases", []), PHASES_BYTES),
+        "result": summary,
+        "resultOmitted": omitted,
+        "artifacts": _first_that_fit(job.artifacts, ARTIFACT_BYTES),
+        "artifactCount": len(job.artifacts),
+        "durationMs": job.duration_ms,
+        "duration": job.duration_ms,
+        "timestamp": iso(job.finished_ms),
+    }
+    body = {name: value for name, value in body.items() if value not in ("", None)}
+    return _encode(body | _log_fields(log_tail, MAX_BODY_BYTES - len(_encode(body))))
+
+
+def progress_body(job: Job) -> bytes:
+    """The body that tells how far a job is."""
+    body = {**_identity(job), "progress": job.progress, "phase": job.phase, "timestamp": iso(time.time_ns() // 10**6)}
+    return _encode({name: value for name, value in body.items() if value not in ("", None)})
+
+
+def _identity(job: Job) -> dict[str, Any]:
+    return {"jobId": job.id, "type": job.type.value, "chatId": job.chat_id, "attempt": job.attempt, "seq": job.seq}
+
+
+def _encode(value: object) -> bytes:
+    """Compact UTF-8 JSON; half of a surrogate pair, which UTF-8 cannot hold, becomes a question mark."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _longest(length: int, room: int, part: Callable[[int], object]) -> int:
+    """The largest n up to `length` for which part(n), encoded, takes at most `room` bytes; 0 if none does."""
+    return max(0, bisect.bisect_right(range(length + 1), room, key=lambda n: len(_encode(part(n)))) - 1)
+
+
+def _head(text: str, room: int) -> str:
+    text = text[:room]
+    return text[: _longest(len(text), room, lambda n: text[:n])]
+
+
+def _first_that_fit(items: Sequence[object], room: int) -> Sequence[object]:
+    return items[: _longest(len(items), room, lambda n: items[:n])]
+
+
+def _summary(result: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The result without what the body tells elsewhere, and the names of what was too large, the largest first."""
+    told = ("phases", "outputTail")
+    fields = {name: value for name, value in result.items() if name not in told and value is not None}
+    omitted = []
+    while len(_encode(fields)) > RESULT_BYTES:
+        largest = max(fields, key=lambda name: len(_encode(fields[name])))
+        del fields[largest]
+        omitted.append(largest)
+    return fields, omitted
+
+
+def _log_fields(log_tail: str, left: int) -> dict[str, Any]:
+    """The last whole lines of the log, as text and as a list, that add at most `left` bytes to a body."""
+    text = log_tail.removesuffix("\n")
+
+    def last(n: int) -> dict[str, Any]:
+        tail = text[len(text) - n :]
+        return {"output": tail, "logs": tail.split("\n") if tail else []}
+
+    n = _longest(min(len(text), left), left, last)
+    kept = text[len(text) - n :]
+    if n < len(text) and text[len(text) - n - 1] != "\n" and "\n" in kept:
+        n -= kept.index("\n") + 1
+    return last(n)
+
+
+def new_secret() -> str:
+    """A fresh signing secret: whsec_ and the base64 of 32 random bytes."""
+    return "whsec_" + base64.b64encode(secure.token_bytes(32)).decode()
+
+
+def sign(secrets: Sequence[str], message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
+    """The Standard Webhooks headers for `body`; one signature per secret, so that receivers can change over in peace.
+
+    `message_id` stays the same over all tries of a delivery, `timestamp_s` (Unix seconds) is the moment of this one.
+    """
+    content = f"{message_id}.{timestamp_s}.".encode() + body
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp_s),
+        "webhook-signature": " ".join(f"v1,{_signature(secret, content)}" for secret in secrets),
+    }
+
+
+def verify(
+    secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now_s: float, tolerance_s: float = 300.0
+) -> None:
+    """Return if one of `secrets` signed this, at most `tolerance_s` before or after `now_s` (Unix seconds).
+
+    Raises:
+        SignatureMismatch: Anything else, malformed headers included.
+    """
+    found = {name.lower(): value for name, value in headers.items()}
+    message_id, moment = found.get("webhook-id", ""), found.get("webhook-timestamp", "")
+    if not message_id or not re.fullmatch(r"[0-9]{1,12}", moment):
+        raise SignatureMismatch("webhook-id or webhook-timestamp is missing or malformed")
+    if abs(now_s - int(moment)) > tolerance_s:
+        raise SignatureMismatch("webhook-timestamp is too far from now")
+    content = f"{message_id}.{moment}.".encode("utf-8", "replace") + body
+    expected = [f"v1,{_signature(secret, content)}".encode() for secret in secrets]
+    given = [word.encode("utf-8", "replace") for word in found.get("webhook-signature", "").split(" ")]
+    if not any(hmac.compare_digest(one, other) for one in expected for other in given):
+        raise SignatureMismatch("no signature fits")
+
+
+def _signature(secret: str, content: bytes) -> str:
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    return base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
+
+
+class Verdict(StrEnum):
+    """What one try of a delivery means for the next."""
+
+    ACCEPTED = "accepted"
+    RETRY = "retry"
+    GIVE_UP = "give_up"
+    DISABLED = "disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one try came to. `status` is 0 without an answer; `retry_after_s` the least wait the receiver asks for."""
+
+    verdict: Verdict
+    status: int
+    retry_after_s: float
+    note: str
+    duration_ms: int
+
+
+def retry_delay_ms(attempt: int, chance: Callable[[], float] = random.random) -> int | None:
+    """Milliseconds to wait after the failed try number `attempt` (from 1), spread by ±20 %; None: give up.
+
+    `chance` returns numbers from 0 to 1.
+    """
+    if attempt > len(RETRY_DELAYS_S):
+        return None
+    return int(RETRY_DELAYS_S[max(attempt, 1) - 1] * 1_000 * (0.8 + 0.4 * chance()))
+
+
+class Sender:
+    """Posts signed bodies to one endpoint. Threads may share it; each has a keep-alive connection of its own."""
+
+    def __init__(self, endpoint: Endpoint, *, deadline_s: float = DEADLINE_S) -> None:
+        """`deadline_s` bounds one try from connecting to the answer's last byte; looking up a name comes on top."""
+        self._endpoint = endpoint
+        self._deadline_s = deadline_s
+        self._own = threading.local()
+
+    def post(self, message_id: str, event: str, body: bytes) -> Outcome:
+        """One try. Redirects are not followed, proxies and cookies not used; an answer is read up to 64 KB.
+
+        Never raises for what the network or the receiver does: that is the outcome.
+        """
+        signature = sign(self._endpoint.secrets, message_id, int(time.time()), body)
+        headers = {"Content-Type": "application/json", "User-Agent": "chef-workers", **signature}
+        started = time.monotonic()
+        with _Deadline(self._deadline_s) as deadline:
+            try:
+                answer = self._send(self._endpoint.url + self._endpoint.paths[event], headers, body)
+                deadline.check()
+                # The status is the answer: what becomes of the rest must not make a receiver see a job twice.
+                status, note = answer.status_code, f"HTTP {answer.status_code} {_first_words(answer)}".strip()
+                retry_after_s = _retry_after_s(answer.headers.get("Retry-After", ""), time.time())
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
+                late = f"no answer within {self._deadline_s:g} s"
+                status, retry_after_s, note = 0, 0.0, late if deadline.passed else f"no answer: {_cause(error)}"
+        return Outcome(_verdict(status), status, retry_after_s, note, int((time.monotonic() - started) * 1_000))
+
+    def close(self) -> None:
+        """Close the calling thread's connection; those of other threads end with their threads."""
+        if adapter := self._own.__dict__.pop("adapter", None):
+            adapter.close()
+
+    def _send(self, url: str, headers: dict[str, str], body: bytes) -> requests.Response:
+        # An adapter rather than a session: it follows nothing, keeps no cookies and reads no environment.
+        if not hasattr(self._own, "adapter"):
+            self._own.adapter = _Adapter(self._endpoint.ca_bundle)
+        request = requests.Request("POST", url, headers, data=body).prepare()
+        adapter: _Adapter = self._own.adapter
+        trust = self._endpoint.ca_bundle or True
+        return adapter.send(request, stream=True, timeout=self._deadline_s, verify=trust)
+
+
+def _first_words(answer: requests.Response) -> str:
+    """What the answer's body says, for the note. A body beyond 64 KB, or late, costs the connection."""
+    content, ended = b"", False
+    with suppress(urllib3.exceptions.HTTPError, OSError):
+        while len(content) < READ_BYTES and not ended:
+            block = answer.raw.read1(READ_BYTES - len(content), decode_content=False)
+            content += block or b""
+            ended = not block
+    if not ended:
+        answer.raw.close()
+    answer.raw.release_conn()
+    words = " ".join(content[:400].decode("utf-8", "replace").split())
+    return "".join(each for each in words[:200] if each.isprintable())
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason of a wrapped network error, in at most 200 characters."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return f"{type(error).__name__}: {error}"[:200]
+
+
+def _verdict(status: int) -> Verdict:
+    if 200 <= status < 300:
+        return Verdict.ACCEPTED
+    if status == 410:
+        return Verdict.DISABLED
+    refused = 400 <= status < 500 and status not in PASSING_REFUSALS
+    return Verdict.GIVE_UP if refused else Verdict.RETRY
+
+
+def _retry_after_s(value: str, now_s: float) -> float:
+    """Seconds from a Retry-After header, a number or a date; 0 for none or nonsense, at most a day."""
+    seconds = float(value) if re.fullmatch(r"[0-9]{1,10}", value) else 0.0
+    with suppress(ValueError, OverflowError):
+        seconds = math.ceil(email.utils.parsedate_to_datetime(value).timestamp() - now_s)
+    return min(max(0.0, seconds), RETRY_AFTER_CAP_S)
+
+
+#: `.deadline` is that of the exchange which this thread is at.
+_exchange = threading.local()
+
+
+class _Deadline:
+    """While entered, ends every wait of this thread's exchange once the time is over, by shutting its sockets down.
+
+    A timeout of requests bounds each wait for a byte, so a receiver that sends one byte a second would hold a delivery
+    for hours, in its headers as well as in its body or in the TLS handshake.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._ends = time.monotonic() + seconds
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+        self._lock = threading.Lock()
+        self._handles: list[socket.socket] = []
+        self.passed = False
+
+    def __enter__(self) -> _Deadline:
+        _exchange.deadline = self
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            for handle in self._handles:
+                handle.close()
+
+    def left_s(self) -> float:
+        """Seconds until the end, never 0, which would mean something else to a socket."""
+        return max(0.001, self._ends - time.monotonic())
+
+    def watch(self, sock: socket.socket) -> None:
+        """Let the end cut `sock`, by a handle of its own: TLS takes the first one, a closing answer drops it early."""
+        with self._lock:
+            self._handles.append(socket.fromfd(sock.fileno(), sock.family, sock.type))
+        if self.passed:
+            self._cut()
+
+    def check(self) -> None:
+        """Raise TimeoutError if the time is over: headers that were cut off look complete to the HTTP library."""
+        if self.passed:
+            raise TimeoutError
+
+    def _cut(self) -> None:
+        with self._lock:
+            self.passed = True
+            for handle in self._handles:
+                with suppress(OSError):
+                    handle.shutdown(socket.SHUT_RDWR)
+
+
+class _Watched(HTTPConnection):
+    """A connection that the current deadline can end at any point."""
+
+    def _new_conn(self) -> socket.socket:
+        deadline: _Deadline = _exchange.deadline
+        failure = OSError(f"{self.host} has no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            self._dns_host, self.port, type=socket.SOCK_STREAM
+        ):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.settimeout(min(CONNECT_S, deadline.left_s()))
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                deadline.watch(sock)
+            except OSError as error:
+                sock.close()
+                failure = error
+            else:
+                return sock
+        raise failure
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None:  # kept from the exchange before
+            _exchange.deadline.watch(self.sock)
+        super().request(*args, **kwargs)
+
+
+class _WatchedTls(_Watched, HTTPSConnection):
+    """The same with TLS."""
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Watched
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _WatchedTls
+
+
+class _Adapter(HTTPAdapter):
+    """requests' transport over one watched connection."""
+
+    def __init__(self, ca_bundle: str) -> None:
+        # The system's authorities, to which requests adds certifi's, or those of the bundle alone.
+        self._context = ssl.create_default_context(cafile=ca_bundle or None)
+        super().__init__(pool_connections=1, pool_maxsize=1)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
