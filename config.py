@@ -1,0 +1,411 @@
+"""Every setting of the service, read once from the environment and `.env`; all mistakes are reported together.
+
+One class per group, one field per variable: the field's name in capitals is the variable's name. Convex's own
+CONVEX_DEPLOY_KEY is deliberately not read: such a key may read and write everything in a deployment, and a machine
+that runs other people's code must not hold it. Results go to a signed HTTP action instead (WEBHOOK_SECRET).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import quote, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
+
+from errors import SetupError
+from jobs import Endpoint, Limits
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_INSTALL_MS = 180_000
+_COMMAND_MS = 240_000
+
+
+def _size(text: object) -> object:
+    """Bytes from "512m", "2g", "16k" or a plain number; powers of 1024."""
+    if not isinstance(text, str):
+        return text
+    match = re.fullmatch(r"([0-9]{1,15})([kmg]?)b?", text.strip().lower())
+    if not match:
+        raise ValueError("is not a size; write bytes, or a number with k, m or g, such as 512m")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _site(url: str) -> str:
+    """`url` without a closing slash, if it is an http(s) address that may be shown in logs."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.username is not None or parts.query or parts.fragment or re.search(r"[\s\\]", url):
+        raise ValueError("is not an http:// or https:// address of the form https://host[:port][/path]")
+    return url.rstrip("/")
+
+
+def _redis_address(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return url
+
+
+def _signing_secrets(value: SecretStr) -> SecretStr:
+    """Checks each of the secrets in the list; the message counts them and never shows one."""
+    for number, secret in enumerate(_split(value), 1):
+        prefix, _, encoded = secret.partition("_")
+        try:
+            key = base64.b64decode(encoded, validate=True)
+        except ValueError:
+            key = b""
+        if prefix != "whsec" or not 24 <= len(key) <= 64:
+            raise ValueError(f"secret number {number} is not whsec_ followed by the base64 of 24 to 64 random bytes")
+    if not _split(value):
+        raise ValueError("holds no secret")
+    return value
+
+
+def _split(value: SecretStr) -> tuple[str, ...]:
+    return tuple(value.get_secret_value().replace(",", " ").split())
+
+
+def _derived_site(convex_url: str) -> str:
+    """The address of HTTP actions that belongs to a Convex deployment's address, where there is no doubt.
+
+    Raises:
+        ValueError: It has to be given.
+    """
+    parts = urlsplit(convex_url)
+    host, bare = parts.hostname or "", parts.path == ""
+    if bare and parts.scheme == "https" and parts.port is None and host.endswith(".convex.cloud"):
+        return f"https://{host.removesuffix('.convex.cloud')}.convex.site"
+    if bare and parts.port == 3210:
+        return convex_url.removesuffix("3210") + "3211"
+    raise ValueError(
+        "must be set: the address of HTTP actions follows from CONVEX_URL only for https://….convex.cloud and port 3210"
+    )
+
+
+Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+Milliseconds = Annotated[int, Field(ge=1_000, le=24 * 3_600_000)]
+Seconds = Annotated[float, Field(ge=0, le=24 * 3_600, allow_inf_nan=False)]
+Site = Annotated[str, AfterValidator(_site)]
+HookPath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]*$")]
+RedisAddress = Annotated[SecretStr, AfterValidator(_redis_address)]
+SigningSecrets = Annotated[SecretStr, AfterValidator(_signing_secrets)]
+
+
+class _Group(BaseSettings):
+    """Shared by all groups: an empty variable counts as not set, variables of other programs are left alone."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        validate_default=True,
+        alias_generator=str.upper,
+        hide_input_in_errors=True,
+    )
+
+
+class RedisSettings(_Group):
+    """Redis: where jobs live. With none of these set, a server is looked for on this machine, or started."""
+
+    redis_url_given: RedisAddress | None = Field(
+        None, alias="REDIS_URL", description="Whole address (redis://, rediss://, unix://), instead of the next three."
+    )
+    redis_host: str = Field("localhost", description="Host name or address of the Redis server.")
+    redis_port: int = Field(6379, ge=1, le=65_535, description="Its TCP port.")
+    redis_password: SecretStr | None = Field(None, description="Its password, if it wants one.")
+    redis_prefix: str = Field(
+        "cw", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="What all keys of the service begin with."
+    )
+
+
+class ApiSettings(_Group):
+    """HTTP API: where it listens and what it accepts."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 means every network of this machine.")
+    port: int = Field(3001, ge=1, le=65_535, description="TCP port to listen on.")
+    max_files: int = Field(2_000, ge=1, le=100_000, description="Most files a project may have.")
+    max_project_bytes: Bytes = Field(10 << 20, description="Most bytes of a project's files together (size).")
+    max_body_bytes: Bytes | None = Field(
+        None, description="Most bytes of a request's body (size); default: MAX_PROJECT_BYTES and a quarter."
+    )
+
+    @field_validator("max_body_bytes")
+    @classmethod
+    def _holds_a_project(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and value < info.data.get("max_project_bytes", 0):
+            raise ValueError("must not be below MAX_PROJECT_BYTES")
+        return value
+
+
+class ConvexSettings(_Group):
+    """Convex: where results are posted. With no address set, none are.
+
+    CONVEX_DEPLOY_KEY is not read: it opens the whole deployment, and no machine that runs other people's code should
+    hold it.
+    """
+
+    convex_url: Site | None = Field(None, description="Address of the Convex deployment, https://….convex.cloud.")
+    convex_site_url: Site | None = Field(
+        None,
+        description="Address of its HTTP actions; needed only where it does not follow from CONVEX_URL "
+        "(….convex.cloud gives ….convex.site, port 3210 gives 3211).",
+    )
+    webhook_secret: SigningSecrets | None = Field(
+        None,
+        description="Signing secrets, separated by comma or space, the newest first: whsec_ and the base64 of 24 to 64 "
+        'random bytes, as from: echo "whsec_$(openssl rand -base64 32)". Needed as soon as an address is set.',
+    )
+    webhook_result_path: HookPath = Field("/api/v1/hooks/worker-result", description="Path that receives results.")
+    webhook_progress_path: HookPath = Field("/api/v1/hooks/worker-progress", description="Path that receives progress.")
+    webhook_progress: bool = Field(True, description="Whether progress is posted too (true or false).")
+    requests_ca_bundle: FilePath | None = Field(
+        None, description="PEM file of the authorities that webhooks trust; default: the system's and certifi's."
+    )
+
+    @field_validator("convex_site_url")
+    @classmethod
+    def _known_or_derived(cls, value: str | None, info: ValidationInfo) -> str | None:
+        convex_url = info.data.get("convex_url")
+        return value if value or not convex_url else _derived_site(convex_url)
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _there_if_needed(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None and (info.data.get("convex_url") or info.data.get("convex_site_url")):
+            raise ValueError("must be set when CONVEX_URL or CONVEX_SITE_URL is: results are never posted unsigned")
+        return value
+
+
+class SandboxSettings(_Group):
+    """Sandboxes: the Docker Engine and what one job may use."""
+
+    docker_host: str | None = Field(
+        None,
+        pattern=r"^(unix|tcp|https?|ssh)://",
+        description="Address of the Docker Engine; default: the local socket.",
+    )
+    worker_memory_limit: Bytes = Field(512 << 20, ge=64 << 20, description="Memory of one sandbox, swap off (size).")
+    worker_cpu_limit: float = Field(1.0, ge=0.1, le=1_024, allow_inf_nan=False, description="CPUs of one sandbox.")
+    worker_pids_limit: int = Field(256, ge=16, le=32_768, description="Most processes and threads in one sandbox.")
+    worker_timeout: Milliseconds = Field(300_000, description="Longest run of a job in all (milliseconds).")
+    install_timeout: Milliseconds | None = Field(
+        None, description=f"Longest installation (milliseconds); default: {_INSTALL_MS}, but within WORKER_TIMEOUT."
+    )
+    command_timeout: Milliseconds | None = Field(
+        None, description=f"Longest command (milliseconds); default: {_COMMAND_MS}, but within WORKER_TIMEOUT."
+    )
+
+    @field_validator("install_timeout", "command_timeout")
+    @classmethod
+    def _within_the_whole(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and value > info.data.get("worker_timeout", value):
+            raise ValueError("must not be above WORKER_TIMEOUT")
+        return value
+
+
+class OutputSettings(_Group):
+    """Output: what is kept of a run."""
+
+    data_dir: Path = Field(Path(".data"), description="Folder for artifacts and for a Redis server started here.")
+    artifact_max_bytes: Bytes = Field(100 << 20, description="Most bytes of a job's artifacts together (size).")
+    artifact_max_files: int = Field(2_000, ge=1, le=100_000, description="Most artifacts of a job.")
+    log_head_bytes: Bytes = Field(4 << 20, description="How much of the beginning of a log is kept (size).")
+    log_tail_bytes: Bytes = Field(1 << 20, description="How much of the end of a longer log is kept (size).")
+    log_line_bytes: Bytes = Field(16 << 10, ge=256, description="Longest line of a log, the rest is cut (size).")
+
+
+class WorkerSettings(_Group):
+    """Workers: how jobs are run and tried again."""
+
+    max_concurrent_workers: int = Field(5, ge=1, le=256, description="Jobs that one worker process runs at a time.")
+    lease_seconds: Seconds = Field(
+        15.0, ge=1, description="After this long without a sign of life, a worker's job goes to another (seconds)."
+    )
+    shutdown_grace_seconds: Seconds = Field(
+        30.0, description="How long running jobs may go on when a worker is told to stop (seconds)."
+    )
+    retry_attempts: int = Field(
+        3, ge=1, le=100, description="Most attempts at a job when the machine, not the project, is at fault."
+    )
+    retry_base_seconds: Seconds = Field(2.0, description="Wait before the second attempt, doubled each time (seconds).")
+    retry_cap_seconds: Seconds = Field(60.0, description="Longest wait between two attempts (seconds).")
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda text: str(text).upper())
+    ] = Field("INFO", description="Least weight of the service's own log lines: DEBUG, INFO, WARNING or ERROR.")
+
+    @field_validator("retry_cap_seconds")
+    @classmethod
+    def _not_below_the_base(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("retry_base_seconds", 0):
+            raise ValueError("must not be below RETRY_BASE_SECONDS")
+        return value
+
+
+#: All groups, in the order of .env.example.
+GROUPS: tuple[type[_Group], ...] = (
+    RedisSettings, ApiSettings, ConvexSettings, SandboxSettings, OutputSettings, WorkerSettings
+)  # fmt: skip
+
+
+class Settings(WorkerSettings, OutputSettings, SandboxSettings, ConvexSettings, ApiSettings, RedisSettings):
+    """All settings, checked, and what follows from them. Get one from load()."""
+
+    @property
+    def redis_url(self) -> str:
+        """Address of Redis, from REDIS_URL or put together from the parts; holds the password, so never log it."""
+        if self.redis_url_given:
+            return self.redis_url_given.get_secret_value()
+        host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
+        password = f":{quote(self.redis_password.get_secret_value(), safe='')}@" if self.redis_password else ""
+        return f"redis://{password}{host}:{self.redis_port}/0"
+
+    @property
+    def configured_redis_url(self) -> str | None:
+        """redis_url if any part of it is set, else None: then machine.redis_server looks for one itself."""
+        parts = {"redis_url_given", "redis_host", "redis_port", "redis_password"}
+        return self.redis_url if self.model_fields_set & parts else None
+
+    @property
+    def site_url(self) -> str | None:
+        """Address that webhooks are posted to, without a closing slash; None: no webhooks."""
+        return self.convex_site_url
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """The signing secrets, the newest first; empty when no address is set and none is given."""
+        return _split(self.webhook_secret) if self.webhook_secret else ()
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where webhooks go; None: nowhere."""
+        if not self.site_url:
+            return None
+        paths = {"result": self.webhook_result_path, "progress": self.webhook_progress_path}
+        return Endpoint(self.site_url, self.webhook_secrets, paths, str(self.requests_ca_bundle or ""))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings that were given, as variables for a process started with them; holds the secrets."""
+        fields = type(self).model_fields
+        given = {fields[name].alias: getattr(self, name) for name in self.model_fields_set}
+        return {str(variable): _plain(value) for variable, value in given.items() if value is not None}
+
+    @property
+    def body_bytes(self) -> int:
+        """Most bytes of a request's body."""
+        return self.max_body_bytes or self.max_project_bytes * 5 // 4
+
+    @property
+    def lease_ms(self) -> int:
+        """LEASE_SECONDS in milliseconds."""
+        return int(self.lease_seconds * 1_000)
+
+    @property
+    def limits(self) -> Limits:
+        """What one sandbox may use."""
+        return Limits(
+            memory_bytes=self.worker_memory_limit,
+            cpus=self.worker_cpu_limit,
+            pids=self.worker_pids_limit,
+            total_s=self.worker_timeout / 1000,
+            install_s=(self.install_timeout or min(_INSTALL_MS, self.worker_timeout)) / 1000,
+            command_s=(self.command_timeout or min(_COMMAND_MS, self.worker_timeout)) / 1000,
+            artifact_bytes=self.artifact_max_bytes,
+            artifact_files=self.artifact_max_files,
+            log_head_bytes=self.log_head_bytes,
+            log_tail_bytes=self.log_tail_bytes,
+            log_line_bytes=self.log_line_bytes,
+        )
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings from the environment and `.env` in the working folder, or from `environ` alone.
+
+    Raises:
+        SetupError: Its text has one line per mistake, each with the variable's name and none with a value.
+    """
+    try:
+        if environ is None:
+            return Settings()
+        given = InitSettingsSource(Settings, {name: text for name, text in environ.items() if text})
+        return Settings(_build_sources=((given,), {}))
+    except ValidationError as error:
+        # The place of a wrong default is the field's name, not the variable's; they differ in case alone.
+        mistakes = [(str(each["loc"][0]).upper(), each["msg"]) for each in error.errors(include_input=False)]
+    except (OSError, UnicodeDecodeError):
+        mistakes = [(".env", "cannot be read as UTF-8 text")]
+    # Raised out here, so that no traceback carries the first error along, which knows the values.
+    lines = [f"  {name}: {message.removeprefix('Value error, ')}" for name, message in mistakes]
+    raise SetupError("\n".join(["The settings hold mistakes:", *lines]))
+
+
+def load_or_exit() -> Settings:
+    """load(), for programs: mistakes go to standard error, and the program ends with code 2."""
+    try:
+        return load()
+    except SetupError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+
+
+def _plain(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def env_example() -> str:
+    """The text of .env.example: every variable with its meaning and, commented out, its default."""
+    head = (
+        "Settings of Chef Workers. Copy to .env and take the # from what you change; shown is the default. A size is "
+        "a number of bytes, or has k, m or g (powers of 1024). Made by: python config.py > .env.example"
+    )
+    return _comment(head) + "".join(map(_group_example, GROUPS))
+
+
+def _group_example(group: type[_Group]) -> str:
+    rule = "# " + "-" * 98 + "\n"
+    heading = "#\n".join(_comment(" ".join(part.split())) for part in (group.__doc__ or "").split("\n\n"))
+    fields = (
+        f"\n{_comment(field.description or '')}#{field.alias}={_default(field)}\n"
+        for field in group.model_fields.values()
+    )
+    return f"\n{rule}{heading}{rule}" + "".join(fields)
+
+
+def _comment(text: str) -> str:
+    return textwrap.fill(text, 100, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False) + "\n"
+
+
+def _default(field: FieldInfo) -> str:
+    """A field's default as one would write it: sizes with their unit, whole seconds without a fraction."""
+    value = field.default
+    if value is None:
+        return ""
+    if "(size)" in (field.description or ""):
+        unit = max((unit for unit, factor in _UNITS.items() if value % factor == 0), key=lambda unit: _UNITS[unit])
+        return f"{value // _UNITS[unit]}{unit}"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(env_example())

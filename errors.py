@@ -1,0 +1,130 @@
+"""Everything that can go wrong, as one tree. HTTP numbers live in app.py, retry rules in jobs.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class ChefError(Exception):
+    """Base of all errors this project raises on purpose. `code` is the stable name a program can test for."""
+
+    code = "internal_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing that is wrong in a request: where (a JSON pointer into the body) and what."""
+
+    pointer: str
+    detail: str
+
+
+class InvalidRequest(ChefError):
+    """The request cannot be accepted; `mistakes` names every field at once."""
+
+    code = "invalid_request"
+
+    def __init__(self, mistakes: list[Mistake]) -> None:
+        """Keep all mistakes; the exception's text is the first ones in one line."""
+        self.mistakes = mistakes
+        shown = "; ".join(f"{m.pointer or '#'}: {m.detail}" for m in mistakes[:3])
+        more = f" (and {len(mistakes) - 3} more)" if len(mistakes) > 3 else ""
+        super().__init__(shown + more)
+
+
+class JobNotFound(ChefError):
+    """There is no such job, or it was removed."""
+
+    code = "job_not_found"
+
+
+class ArtifactNotFound(ChefError):
+    """The job has no artifact of that path."""
+
+    code = "artifact_not_found"
+
+
+class MoveRefused(ChefError):
+    """The job's status does not allow this move (see jobs.TRANSITIONS)."""
+
+    code = "move_refused"
+
+
+class IdempotencyConflict(ChefError):
+    """The idempotency key was used before with another body."""
+
+    code = "idempotency_conflict"
+
+
+class QueueFull(ChefError):
+    """The queue holds its maximum of waiting jobs; try again after `retry_after_s`."""
+
+    code = "queue_full"
+
+    def __init__(self, message: str, retry_after_s: int = 30) -> None:
+        """Say which queue, its bound, and when to come back (seconds)."""
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class StoreUnavailable(ChefError):
+    """Redis does not answer, or refuses writes. Nothing is known about the call's effect."""
+
+    code = "store_unavailable"
+
+
+class StoreUnsuitable(ChefError):
+    """Redis answers but cannot keep the promises made here (evicts, no AOF, replica, too old)."""
+
+    code = "store_unsuitable"
+
+
+class LeaseLost(ChefError):
+    """This run no longer owns its job: another worker took over, or the job is over."""
+
+    code = "lease_lost"
+
+
+class RunStopped(ChefError):
+    """The run was told to stop (cancelled, or its lease is lost); its containers are gone and there is no result."""
+
+    code = "run_stopped"
+
+
+class EngineFault(ChefError):
+    """The Docker Engine, not the job, failed; `reason` is the jobs.Reason value to record."""
+
+    code = "engine_fault"
+
+    def __init__(self, reason: str, message: str) -> None:
+        """`reason` is one of the infrastructure reasons of jobs.Reason."""
+        self.reason = reason
+        super().__init__(message)
+
+
+class ImageUnavailable(EngineFault):
+    """An image can neither be found, pulled nor built."""
+
+    def __init__(self, message: str) -> None:
+        """Say which image and what was tried."""
+        super().__init__("image_pull_failed", message)
+
+
+class StorageFailed(ChefError):
+    """The disk that keeps artifacts failed: full, read-only, or a kept file is damaged. Infrastructure, so retried."""
+
+    code = "storage_failed"
+    #: The jobs.Reason value to record.
+    reason = "storage_failed"
+
+
+class SignatureMismatch(ChefError):
+    """A webhook's signature is missing, malformed, stale or made with another secret; the text says which."""
+
+    code = "signature_mismatch"
+
+
+class SetupError(ChefError):
+    """A setting is wrong or the machine lacks something; the text says what to do about it."""
+
+    code = "setup_error"

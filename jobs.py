@@ -1,0 +1,456 @@
+"""The vocabulary: what a job is, where in its life it can be, and how it can end."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+
+class JobType(StrEnum):
+    """What a job does; executor/recipes.py has one row for each."""
+
+    BUILD = "build"
+    TEST = "test"
+    LINT = "lint"
+    ANALYZE = "analyze"
+
+
+#: Which queue a type waits in. Stats, pauses and bounds are per queue.
+QUEUES: dict[JobType, str] = {
+    JobType.BUILD: "builds",
+    JobType.TEST: "tests",
+    JobType.LINT: "lint",
+    JobType.ANALYZE: "lint",
+}
+QUEUE_NAMES: tuple[str, ...] = tuple(dict.fromkeys(QUEUES.values()))
+
+
+class Status(StrEnum):
+    """Where a job is in its life. Existing clients stop polling only at the last two."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+    @property
+    def is_final(self) -> bool:
+        """True once the job has ended; it never changes again."""
+        return self in (Status.COMPLETED, Status.FAILED)
+
+
+#: The only moves there are: name -> (statuses it may start from, status it leads to).
+#: The Lua scripts receive the origins from here; docs/design.md prints this table as a diagram.
+TRANSITIONS: dict[str, tuple[frozenset[Status], Status]] = {
+    "claim": (frozenset({Status.PENDING}), Status.ACTIVE),
+    "complete": (frozenset({Status.ACTIVE}), Status.COMPLETED),
+    "fail": (frozenset({Status.ACTIVE}), Status.FAILED),
+    "retry": (frozenset({Status.ACTIVE}), Status.PENDING),
+    "release": (frozenset({Status.ACTIVE}), Status.PENDING),
+    "takeover": (frozenset({Status.ACTIVE}), Status.PENDING),
+    "give_up": (frozenset({Status.ACTIVE}), Status.FAILED),
+    "cancel": (frozenset({Status.PENDING}), Status.FAILED),
+    "expire": (frozenset({Status.PENDING}), Status.FAILED),
+}
+
+
+class Conclusion(StrEnum):
+    """How a job ended, in one word."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    OOM = "oom"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class ReasonClass(StrEnum):
+    """Whose doing an end was; this decides about retries."""
+
+    USER = "user"
+    LIMIT = "limit"
+    INFRASTRUCTURE = "infrastructure"
+    CALLER = "caller"
+
+
+class Reason(StrEnum):
+    """Why a job did not succeed: a closed list, each with its class and conclusion."""
+
+    INSTALL_FAILED = "install_failed"
+    BUILD_FAILED = "build_failed"
+    TESTS_FAILED = "tests_failed"
+    LINT_FAILED = "lint_failed"
+    COMMAND_NOT_FOUND = "command_not_found"
+    INVALID_PROJECT = "invalid_project"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
+    OUTPUT_LIMIT = "output_limit"
+    ARTIFACT_TOO_LARGE = "artifact_too_large"
+    WORKER_LOST = "worker_lost"
+    RUNTIME_UNAVAILABLE = "runtime_unavailable"
+    IMAGE_PULL_FAILED = "image_pull_failed"
+    CONTAINER_START_FAILED = "container_start_failed"
+    REGISTRY_UNREACHABLE = "registry_unreachable"
+    STORAGE_FAILED = "storage_failed"
+    INTERNAL_ERROR = "internal_error"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+    EXPIRED = "expired"
+
+    @property
+    def reason_class(self) -> ReasonClass:
+        """The class this reason belongs to."""
+        return _CLASS_OF[self]
+
+    @property
+    def conclusion(self) -> Conclusion:
+        """The conclusion a job ends with for this reason."""
+        return _CONCLUSION_OF.get(self, _CONCLUSION_OF_CLASS[self.reason_class])
+
+
+_REASONS_OF: dict[ReasonClass, tuple[Reason, ...]] = {
+    ReasonClass.USER: (
+        Reason.INSTALL_FAILED,
+        Reason.BUILD_FAILED,
+        Reason.TESTS_FAILED,
+        Reason.LINT_FAILED,
+        Reason.COMMAND_NOT_FOUND,
+        Reason.INVALID_PROJECT,
+    ),
+    ReasonClass.LIMIT: (
+        Reason.TIMEOUT,
+        Reason.OUT_OF_MEMORY,
+        Reason.DISK_FULL,
+        Reason.OUTPUT_LIMIT,
+        Reason.ARTIFACT_TOO_LARGE,
+    ),
+    ReasonClass.INFRASTRUCTURE: (
+        Reason.WORKER_LOST,
+        Reason.RUNTIME_UNAVAILABLE,
+        Reason.IMAGE_PULL_FAILED,
+        Reason.CONTAINER_START_FAILED,
+        Reason.REGISTRY_UNREACHABLE,
+        Reason.STORAGE_FAILED,
+        Reason.INTERNAL_ERROR,
+    ),
+    ReasonClass.CALLER: (Reason.CANCELLED, Reason.SUPERSEDED, Reason.EXPIRED),
+}
+_CLASS_OF = {reason: kind for kind, reasons in _REASONS_OF.items() for reason in reasons}
+_CONCLUSION_OF_CLASS: dict[ReasonClass, Conclusion] = {
+    ReasonClass.USER: Conclusion.FAILURE,
+    ReasonClass.LIMIT: Conclusion.FAILURE,
+    ReasonClass.INFRASTRUCTURE: Conclusion.ERROR,
+    ReasonClass.CALLER: Conclusion.CANCELLED,
+}
+_CONCLUSION_OF: dict[Reason, Conclusion] = {
+    Reason.TIMEOUT: Conclusion.TIMEOUT,
+    Reason.OUT_OF_MEMORY: Conclusion.OOM,
+    Reason.EXPIRED: Conclusion.EXPIRED,
+}
+
+
+class Phase(StrEnum):
+    """The part of a run that is under way; progress is monotone over them."""
+
+    PREPARING = "preparing"
+    INSTALLING = "installing"
+    BUILDING = "building"
+    TESTING = "testing"
+    LINTING = "linting"
+    ANALYZING = "analyzing"
+    COLLECTING = "collecting"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one sandbox may use. Times are wall clock; `total_s` covers the whole run, the others one phase each."""
+
+    memory_bytes: int
+    cpus: float
+    pids: int
+    total_s: float
+    install_s: float
+    command_s: float
+    collect_s: float = 60.0
+    artifact_bytes: int = 100 << 20
+    artifact_files: int = 2_000
+    log_head_bytes: int = 4 << 20
+    log_tail_bytes: int = 1 << 20
+    log_line_bytes: int = 16 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a caller asked for, checked (see intake.py). The store keeps it beside the record; no answer ever shows it.
+
+    `files` maps canonical relative paths to text. `dependencies` has the keys of a package.json (dependencies,
+    devDependencies, peerDependencies), each a map of package name to version. `env` reaches the job's commands only.
+    """
+
+    type: JobType
+    files: dict[str, str]
+    priority: int = 5
+    chat_id: str = ""
+    dependencies: dict[str, dict[str, str]] = field(default_factory=dict)
+    command: str = ""
+    test_command: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    install_scripts: bool = False
+
+    def to_bytes(self) -> bytes:
+        """As the store keeps it: UTF-8 JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, stored: bytes) -> Request:
+        """The inverse of to_bytes. Raises ValueError, KeyError or TypeError for anything else."""
+        fields = json.loads(stored)
+        return cls(**{**fields, "type": JobType(fields["type"])})
+
+
+@dataclass(frozen=True, slots=True)
+class OutputChunk:
+    """Consecutive whole lines of one stream in one phase, as they arrived together.
+
+    `first_line` counts all lines of the job's output from 0, dropped ones included, over all attempts.
+    `text` is valid Unicode with `lines` newline-ended lines. `dropped_lines`/`dropped_bytes` is what is missing
+    directly before this chunk (the gap between the kept head and the kept tail).
+    """
+
+    first_line: int
+    lines: int
+    at_ms: int
+    phase: str
+    stream: str
+    text: str
+    dropped_lines: int = 0
+    dropped_bytes: int = 0
+
+    @property
+    def end_line(self) -> int:
+        """The number of the line after the last one of this chunk."""
+        return self.first_line + self.lines
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One file a job produced: its path below the output folder, size in bytes, and sha256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As the API and the webhook show it."""
+        return {"path": self.path, "size": self.size, "sha256": self.sha256}
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseTime:
+    """How long one phase of a run took."""
+
+    name: str
+    duration_ms: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As the API and the webhook show it."""
+        return {"name": self.name, "durationMs": self.duration_ms}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one attempt came to. `reason` is None exactly when `conclusion` is success.
+
+    `message` is one text a person can act on (at most 4,000 characters); `output_tail` the last lines of the failing
+    step. `detail` holds the type's own figures (JSON-able). `skipped` lists output entries that were not taken, each
+    with why.
+    """
+
+    conclusion: Conclusion
+    reason: Reason | None = None
+    message: str = ""
+    command: str = ""
+    exit_code: int | None = None
+    phases: tuple[PhaseTime, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    skipped: tuple[dict[str, str], ...] = ()
+    output_tail: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def status(self) -> Status:
+        """The final status this result leads to if it is not retried."""
+        return Status.COMPLETED if self.conclusion is Conclusion.SUCCESS else Status.FAILED
+
+    def to_json(self) -> dict[str, Any]:
+        """The `result` field of the record."""
+        return {
+            "exitCode": self.exit_code,
+            "command": self.command,
+            "phases": [phase.to_json() for phase in self.phases],
+            "skippedArtifacts": list(self.skipped),
+            "outputTail": self.output_tail,
+            **self.detail,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job's record as the store keeps it. Moments are Unix milliseconds of Redis' clock; 0 means not yet."""
+
+    id: str
+    type: JobType
+    status: Status
+    priority: int
+    created_ms: int
+    chat_id: str = ""
+    run_at_ms: int = 0
+    expires_at_ms: int = 0
+    started_ms: int = 0
+    finished_ms: int = 0
+    fence: int = 0
+    attempt: int = 0
+    infra_failures: int = 0
+    user_failures: int = 0
+    stalls: int = 0
+    progress: int = 0
+    phase: str = ""
+    owner: str = ""
+    conclusion: str = ""
+    reason: str = ""
+    message: str = ""
+    cancel_reason: str = ""
+    cancel_message: str = ""
+    replay_of: str = ""
+    log_lines: int = 0
+    seq: int = 0
+    result: dict[str, Any] = field(default_factory=dict)
+    artifacts: tuple[dict[str, Any], ...] = ()
+    attempts: tuple[dict[str, Any], ...] = ()
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def queue(self) -> str:
+        """The queue this job waits in."""
+        return QUEUES[self.type]
+
+    @property
+    def duration_ms(self) -> int:
+        """From the first start to the end; 0 while the job has not ended."""
+        return max(0, self.finished_ms - self.started_ms) if self.finished_ms and self.started_ms else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The public record. Never holds `env` or file contents: the request is not part of it."""
+        body: dict[str, Any] = {
+            "jobId": self.id,
+            "type": self.type.value,
+            "status": self.status.value,
+            "progress": self.progress,
+            "phase": self.phase or None,
+            "priority": self.priority,
+            "chatId": self.chat_id or None,
+            "createdAt": iso(self.created_ms),
+            "runAt": iso(self.run_at_ms),
+            "expiresAt": iso(self.expires_at_ms),
+            "startedAt": iso(self.started_ms),
+            "finishedAt": iso(self.finished_ms),
+            "durationMs": self.duration_ms if self.finished_ms else None,
+            "waitMs": max(0, self.started_ms - self.created_ms) if self.started_ms else None,
+            "attempt": self.attempt,
+            "conclusion": self.conclusion or None,
+            "reason": self.reason or None,
+            "message": self.message or None,
+            "result": self.result or None,
+            "artifacts": list(self.artifacts),
+            "attempts": list(self.attempts),
+            "tags": list(self.tags),
+            "metadata": self.metadata,
+            "logs": {"lines": self.log_lines, "href": f"/api/jobs/{self.id}/logs"},
+        }
+        if self.cancel_reason and not self.status.is_final:
+            body["cancelRequested"] = {"reason": self.cancel_reason, "message": self.cancel_message or None}
+        if self.replay_of:
+            body["replayOf"] = self.replay_of
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A receiver of webhooks. `url` has no closing slash; `paths` has one path for each event (result, progress).
+
+    `secrets` are those that sign, the newest first; `ca_bundle` is a PEM file of the only certificate authorities to
+    trust, or empty for the system's and certifi's.
+    """
+
+    url: str
+    secrets: tuple[str, ...] = field(repr=False)
+    paths: dict[str, str]
+    ca_bundle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a worker that asks for work gets: a job that is now its own, or for how long nothing can be due."""
+
+    job: Job | None
+    wait_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The decision to try a job again after `delay_ms`, and why. `counts_as` names the budget that pays for it."""
+
+    delay_ms: int
+    why: str
+    counts_as: Literal["infrastructure", "user"] = "infrastructure"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One webhook to send. `id` stays the same over all tries; `attempt` counts them from 1.
+
+    `event` is "result" or "progress"; `seq` orders the events of one job.
+    """
+
+    id: str
+    job_id: str
+    event: str
+    attempt: int
+    created_ms: int
+    seq: int = 0
+
+
+def iso(moment_ms: int) -> str | None:
+    """Unix milliseconds as ISO-8601 UTC with milliseconds, or None for 0."""
+    if not moment_ms:
+        return None
+    return datetime.fromtimestamp(moment_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment_ms % 1000:03d}Z"
+
+
+def new_id() -> str:
+    """A new job id, unique over all types and unguessable (128 random bits)."""
+    return "job-" + secrets.token_hex(16)
+
+
+def is_id(text: str) -> bool:
+    """True if `text` has the form of a job id; anything else is answered 404 before Redis is asked."""
+    return len(text) == 36 and text.startswith("job-") and all(c in "0123456789abcdef" for c in text[4:])
+
+
+def diagram() -> str:
+    """TRANSITIONS as a Mermaid state diagram; docs/design.md shows it and a test compares."""
+    edges = [
+        f"    {origin} --> {target}: {move}"
+        for move, (origins, target) in TRANSITIONS.items()
+        for origin in sorted(origins)
+    ]
+    ends = [f"    {status} --> [*]" for status in Status if status.is_final]
+    return "\n".join(["stateDiagram-v2", "    [*] --> pending: add", *edges, *ends])
