@@ -1,0 +1,200 @@
+-- What several moves share. Comes after keys.lua and the constants that Python writes on top of every script:
+-- PREFIX, MOVES (jobs.TRANSITIONS: name -> {from = {status = true}, to = status}), FINAL ({status = true}), QUEUES,
+-- NOTIFY (webhooks are on), MAX_STALLS.
+-- A job's record has, beside the fields of jobs.Job: queue, turn (its place in its flow), outcome (how the last run
+-- left it: fence|conclusion|reason), attempt_started_ms, log_from (log_lines when the attempt began),
+-- progress_delivery and progress_due_ms (the pending progress webhook).
+
+local PLACES_PER_PRIORITY = 1e13 -- turns are smaller; priority * this + turn stays exact in a double
+local PROGRESS_EVERY_MS = 2000
+local BATCH = 100
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Redis refuses writes that need memory when it is full, unless the script has written before. Removing a key that
+-- never exists counts as a write, so the moves that begin with this can end jobs and empty a full server.
+local function even_when_full()
+  redis.call('DEL', key('nothing'))
+end
+
+local function count(what)
+  redis.call('HINCRBY', key('counters'), what, 1)
+end
+
+local FIELDS = {
+  'status', 'queue', 'type', 'priority', 'chat_id', 'turn', 'fence', 'attempt', 'owner', 'stalls', 'created_ms',
+  'attempt_started_ms', 'log_from', 'log_lines', 'progress', 'phase', 'cancel_reason', 'cancel_message', 'outcome',
+  'attempts', 'progress_delivery', 'progress_due_ms',
+}
+
+-- The record as a table of strings (false where a field is missing), or nil if there is none that can be used.
+local function load(id)
+  local values = redis.pcall('HMGET', key('job', id), unpack(FIELDS))
+  if values.err or not (values[1] and values[2] and values[6]) then
+    return nil
+  end
+  local job = { id = id }
+  for i, name in ipairs(FIELDS) do
+    job[name] = values[i]
+  end
+  return job
+end
+
+-- The only place where a status changes. False if the table of moves does not allow it.
+local function move(job, name)
+  if not MOVES[name].from[job.status] then
+    return false
+  end
+  job.status = MOVES[name].to
+  redis.call('HSET', key('job', job.id), 'status', job.status)
+  return true
+end
+
+-- True if this run owns the job. Everything a run writes is checked so; what comes too late is counted.
+local function holds(job, fence)
+  if job and job.status == 'active' and job.fence == fence then
+    return true
+  end
+  count('stale_refused')
+  return false
+end
+
+-- The line --------------------------------------------------------------------------------------------------------
+
+local function ring()
+  redis.call('ZADD', key('bell'), 0, '1')
+end
+
+local function flow_of(job)
+  return job.priority .. ':' .. job.chat_id
+end
+
+-- Larger priorities come first, then the smaller turn.
+local function place(priority, turn)
+  return -priority * PLACES_PER_PRIORITY + turn
+end
+
+-- A flow stands in the line once, at the place of its oldest job or behind those served after it (see claim.lua).
+local function stand_in_line(job, since_ms)
+  local flow = flow_of(job)
+  redis.call('ZADD', key('waiting', job.queue), since_ms, job.id)
+  redis.call('ZADD', key('flow', job.queue .. ':' .. flow), job.turn, job.id)
+  redis.call('ZADD', key('ready', job.queue), 'LT', place(job.priority, job.turn), flow)
+  ring()
+end
+
+local function leave_line(job)
+  local flow = flow_of(job)
+  redis.call('ZREM', key('delayed', job.queue), job.id)
+  redis.call('ZREM', key('waiting', job.queue), job.id)
+  redis.call('ZREM', key('flow', job.queue .. ':' .. flow), job.id)
+  if redis.call('EXISTS', key('flow', job.queue .. ':' .. flow)) == 0 then
+    redis.call('ZREM', key('ready', job.queue), flow)
+  end
+end
+
+-- Into the line, or beside it until `due_ms`.
+local function wait(job, due_ms, now)
+  if due_ms <= now then
+    return stand_in_line(job, due_ms)
+  end
+  redis.call('ZADD', key('delayed', job.queue), due_ms, job.id)
+  ring() -- so that a waiting worker learns the new moment
+end
+
+-- Runs and ends ---------------------------------------------------------------------------------------------------
+
+local function leave_run(job)
+  redis.call('ZREM', key('active', job.queue), job.id)
+  redis.call('SREM', key('running', job.chat_id), job.id)
+  redis.call('HDEL', key('job', job.id), 'owner')
+end
+
+-- Append this attempt to the record. how: conclusion, reason, message; decision: 'final', 'retry'; why: one sentence.
+local function record_attempt(job, how, decision, why, delay_ms, now)
+  local entry = cjson.encode({
+    attempt = tonumber(job.attempt), fence = tonumber(job.fence), owner = job.owner or '',
+    started_ms = tonumber(job.attempt_started_ms or now), finished_ms = now,
+    conclusion = how.conclusion, reason = how.reason, message = how.message,
+    log_from = tonumber(job.log_from or 0), log_to = tonumber(job.log_lines or 0),
+    decision = decision, why = why, delay_ms = delay_ms,
+  })
+  job.attempts = (job.attempts and job.attempts .. ',' or '') .. entry
+  redis.call('HSET', key('job', job.id), 'attempts', job.attempts)
+end
+
+-- Deliveries ------------------------------------------------------------------------------------------------------
+
+local function ring_outbox()
+  redis.call('ZADD', key('outbox_bell'), 0, '1')
+end
+
+local function add_delivery(job, event, due_ms, now)
+  local seq = redis.call('HINCRBY', key('job', job.id), 'seq', 1)
+  local id = job.id .. '-' .. seq
+  redis.call('HSET', key('delivery', id), 'job_id', job.id, 'event', event, 'seq', seq, 'attempt', 0, 'created_ms', now)
+  redis.call('ZADD', key('outbox'), due_ms, id)
+  ring_outbox()
+  return id
+end
+
+local function drop_delivery(id)
+  redis.call('ZREM', key('outbox'), id)
+  redis.call('DEL', key('delivery', id))
+end
+
+-- Progress is not worth sending once the job has had another event: newer progress, or its end.
+local function is_old_news(job_id, event, seq)
+  return event == 'progress' and redis.call('HGET', key('job', job_id), 'seq') ~= seq
+end
+
+-- One pending progress delivery per job: at once for a new phase, else two seconds after the last one.
+local function announce_progress(job, at_once, now)
+  local due = math.max(now, (tonumber(job.progress_due_ms) or 0) + PROGRESS_EVERY_MS)
+  if at_once then
+    due = now
+  end
+  local pending = job.progress_delivery
+  if pending and not at_once then
+    return
+  elseif pending then
+    redis.call('ZADD', key('outbox'), 'XX', 'LT', due, pending)
+    ring_outbox()
+  else
+    pending = add_delivery(job, 'progress', due, now)
+  end
+  redis.call('HSET', key('job', job.id), 'progress_delivery', pending, 'progress_due_ms', due)
+end
+
+-- The end of a job, whoever ends it. how: conclusion, reason, message. False if the move is not allowed.
+local function finish(job, name, how, now)
+  local was_active = job.status == 'active'
+  if not move(job, name) then
+    return false
+  end
+  redis.call('HSET', key('job', job.id), 'finished_ms', now, 'conclusion', how.conclusion, 'reason', how.reason,
+    'message', how.message)
+  if was_active then
+    leave_run(job)
+  else
+    leave_line(job)
+  end
+  redis.call('ZADD', key('ended', job.queue .. ':' .. job.status), now, job.id)
+  if job.progress_delivery then
+    drop_delivery(job.progress_delivery)
+    redis.call('HDEL', key('job', job.id), 'progress_delivery')
+  end
+  if NOTIFY then
+    add_delivery(job, 'result', now, now)
+  end
+  count('ended_' .. how.conclusion)
+  return true
+end
+
+-- How a job ends that was cancelled: its flag says why.
+local function as_cancelled(job)
+  return { conclusion = 'cancelled', reason = job.cancel_reason, message = job.cancel_message or '' }
+end

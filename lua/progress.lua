@@ -1,0 +1,17 @@
+-- Say how far a run is. The percentage never falls within an attempt.
+-- ARGV: 1 id, 2 fence, 3 percent (0..100), 4 phase.
+-- Returns 'ok', or 'lost' if this run no longer owns the job.
+even_when_full()
+local job = load(ARGV[1])
+if not holds(job, ARGV[2]) then
+  return 'lost'
+end
+local percent = math.max(tonumber(job.progress or 0), tonumber(ARGV[3]))
+local new_phase = ARGV[4] ~= (job.phase or '')
+if new_phase or percent > tonumber(job.progress or 0) then
+  redis.call('HSET', key('job', job.id), 'progress', percent, 'phase', ARGV[4])
+  if NOTIFY then
+    announce_progress(job, new_phase, now_ms())
+  end
+end
+return 'ok'

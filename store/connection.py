@@ -1,0 +1,144 @@
+"""How the store talks to Redis: its clients, its scripts, its keys, and one translation of errors."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry as Resend
+
+from errors import StoreUnavailable
+from jobs import QUEUE_NAMES, TRANSITIONS, Status
+
+LUA = Path(__file__).parent.parent / "lua"
+SHARED = ("keys", "common")
+#: The longest time a call may block on the server, and what the network may add to it.
+LONGEST_BLOCK_S = 5.0
+ANSWER_S = 2.0
+#: How many threads may talk through one client at once; more wait their turn.
+CONNECTIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Bounds that the moves keep; the scripts know each by its name in capitals.
+
+    max_stalls: how often a job may lose its worker and still be tried again.
+    """
+
+    max_stalls: int = 2
+
+
+class Connection:
+    """Clients and scripts of one store; the parts of Store build on it.
+
+    Args:
+        url: redis://, rediss:// or unix:// URL of one server.
+        prefix: What all keys begin with.
+        lease_ms: How long a run owns its job without renewing.
+        timeout_s: How long one answer may take.
+        retries: How often an unanswered call is sent again; moves are safe to repeat, `claim` alone is never repeated.
+        notify: Whether ends and progress of jobs are put into the outbox.
+        rules: The bounds that the moves keep.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "cw",
+        lease_ms: int = 15_000,
+        timeout_s: float = 2.0,
+        retries: int = 2,
+        notify: bool = True,
+        rules: Rules = Rules(),
+    ) -> None:
+        self.lease_ms = lease_ms
+        self._prefix = prefix + ":"
+        self._redis = _client(url, timeout_s, retries)
+        self._once = _client(url, timeout_s, 0)
+        # A blocking pop whose client gives up first loses what the server popped meanwhile.
+        self._blocking = _client(url, LONGEST_BLOCK_S + ANSWER_S, 0, connect_s=timeout_s)
+        constants = {"NOTIFY": notify, **{name.upper(): value for name, value in asdict(rules).items()}}
+        self._scripts = {
+            name: self._redis.register_script(text) for name, text in _scripts(self._prefix, constants).items()
+        }
+
+    def close(self) -> None:
+        """Close all connections; the next call opens new ones."""
+        for client in (self._redis, self._once, self._blocking):
+            client.connection_pool.disconnect()
+
+    def _key(self, name: str, rest: str = "") -> str:
+        return self._prefix + KEY_NAMES[name] + rest
+
+    def _run(self, script: str, *args: Any, once: bool = False) -> Any:
+        """One script, by its hash; the server is told its text when it does not know it (new, restarted, flushed)."""
+        with translated():
+            return self._scripts[script](args=args, client=self._once if once else self._redis)
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Everything that redis-py raises becomes StoreUnavailable."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"Redis does not answer or refuses: {error}") from error
+
+
+# Any: redis-py's types allow for text replies and asynchronous clients, of which there are none here.
+def _client(url: str, timeout_s: float, retries: int, *, connect_s: float | None = None) -> Any:
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS,
+        timeout=(connect_s or timeout_s) / 2,  # a free connection, too, is waited for: all steps stay under 2 * timeout
+        socket_connect_timeout=(connect_s or timeout_s) / 2,
+        socket_timeout=timeout_s,
+        retry=Resend(ExponentialWithJitterBackoff(base=0.05, cap=0.3), retries),
+        protocol=2,
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+def _key_names() -> dict[str, str]:
+    """The catalogue of lua/keys.lua."""
+    return dict(re.findall(r"^  (\w+) = '(\w+:?)'", (LUA / "keys.lua").read_text(), re.MULTILINE))
+
+
+KEY_NAMES = _key_names()
+
+
+def _scripts(prefix: str, constants: dict[str, Any]) -> dict[str, str]:
+    """The text of every move: constants, keys, what the moves share, and the move itself."""
+    table = {
+        "PREFIX": prefix,
+        "MOVES": {
+            name: {"from": dict.fromkeys(sorted(origins), True), "to": target}
+            for name, (origins, target) in TRANSITIONS.items()
+        },
+        "FINAL": {status: True for status in Status if status.is_final},
+        "QUEUES": list(QUEUE_NAMES),
+        **constants,
+    }
+    head = "\n".join(f"local {name} = {_lua(value)}" for name, value in table.items())
+    shared = [(LUA / f"{name}.lua").read_text() for name in SHARED]
+    moves = [path for path in sorted(LUA.glob("*.lua")) if path.stem not in SHARED]
+    return {path.stem: "\n".join([head, *shared, path.read_text()]) for path in moves}
+
+
+def _lua(value: Any) -> str:
+    """A Python constant (of plain words, numbers, lists and tables) as Lua writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"['{name}'] = {_lua(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "{" + ", ".join(map(_lua, value)) + "}"
+    return f"'{value}'" if isinstance(value, str) else str(value)

@@ -1,0 +1,75 @@
+"""What can be asked of the store: records, requests, logs and figures. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from errors import JobNotFound
+from jobs import QUEUE_NAMES, Job, OutputChunk, Request, Status
+from store.connection import Connection, translated
+from store.records import chunk_from_bytes, job_from_record
+
+LOG_PAGE = 100
+
+
+class Reading(Connection):
+    """Reads of single keys, or of several in one round trip."""
+
+    def ping(self) -> None:
+        """Return if Redis answers."""
+        with translated():
+            self._redis.ping()
+
+    def get(self, job_id: str) -> Job:
+        """A job's record. Raises JobNotFound."""
+        with translated():
+            record = self._redis.hgetall(self._key("job", job_id))
+        if not record:
+            raise JobNotFound(f"no job {job_id}")
+        return job_from_record(record)
+
+    def request(self, job_id: str) -> Request:
+        """What was asked for. Raises JobNotFound, or ValueError, KeyError, TypeError if it is broken."""
+        with translated():
+            stored = self._redis.get(self._key("request", job_id))
+        if stored is None:
+            raise JobNotFound(f"no job {job_id}")
+        return Request.from_bytes(stored)
+
+    def stats(self) -> dict[str, dict[str, int]]:
+        """How many jobs each queue has: waiting, delayed, active, completed, failed. Costs the same for any number."""
+        figures = {name: ("", name) for name in ("waiting", "delayed", "active")}
+        figures |= {status: (f":{status}", "ended") for status in Status if status.is_final}
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            for queue in QUEUE_NAMES:
+                for suffix, name in figures.values():
+                    pipe.zcard(self._key(name, queue + suffix))
+            counted = iter(pipe.execute())
+        return {queue: {str(figure): next(counted) for figure in figures} for queue in QUEUE_NAMES}
+
+    def counters(self) -> dict[str, int]:
+        """What happened how often so far: added, retries, takeovers, stale_refused, ended_success ..."""
+        with translated():
+            counted = self._redis.hgetall(self._key("counters"))
+        return {name.decode(): int(number) for name, number in counted.items()}
+
+    def log(self, job_id: str, offset: int = 0, max_bytes: int = 1 << 20) -> list[OutputChunk]:
+        """Output after line `offset`, in order: whole chunks until about `max_bytes` of text are reached.
+
+        The next part begins at the last chunk's `end_line`. A job without output, or unknown, has none.
+        """
+        chunks: list[OutputChunk] = []
+        size = 0
+        while size < max_bytes:
+            page = self._log_page(job_id, chunks[-1].end_line if chunks else offset)
+            for chunk in page:
+                chunks.append(chunk)
+                size += len(chunk.text.encode())
+                if size >= max_bytes:
+                    break
+            if len(page) < LOG_PAGE:
+                break
+        return chunks
+
+    def _log_page(self, job_id: str, offset: int) -> list[OutputChunk]:
+        with translated():
+            entries = self._redis.xrange(self._key("log", job_id), min=f"{offset + 1}-0", count=LOG_PAGE)
+        return [chunk_from_bytes(entry[b"chunk"]) for _, entry in entries]
