@@ -1,0 +1,61 @@
+"""Project files -> our own canonical tar: the same bytes for the same files, and no path that leaves the project."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+
+MTIME = 315_532_800  # 1980-01-01, the oldest moment that zip tools take
+MAX_PATH_BYTES = 1_024
+MAX_NAME_BYTES = 255
+PROJECT = "project"
+HOME = "home"
+
+
+def pack(files: Mapping[str, str]) -> list[bytes]:
+    """The blocks of a tar with all files below project/ and an empty folder home/.
+
+    Raises:
+        ValueError: A path is not canonical, leaves the project, or is both file and folder; the text names it.
+    """
+    folders: set[str] = set()
+    for path in files:
+        check_path(path)
+        folders.update(str(parent) for parent in PurePosixPath(path).parents if str(parent) != ".")
+    if clash := sorted(folders & files.keys()):
+        raise ValueError(f"{clash[0]!r} is a file and a folder")
+    blocks = [_header(name, folder=True) for name in (HOME, PROJECT)]
+    blocks += [_header(f"{PROJECT}/{name}", folder=True) for name in sorted(folders)]
+    for path, text in sorted(files.items()):
+        blocks += _file(f"{PROJECT}/{path}", text.encode("utf-8", "replace"))
+    return [*blocks, bytes(2 * tarfile.BLOCKSIZE)]
+
+
+def size(blocks: Iterable[bytes]) -> int:
+    """Length of the archive in bytes."""
+    return sum(map(len, blocks))
+
+
+def check_path(path: str) -> None:
+    """Raise ValueError unless `path` is relative, canonical and short enough for a file system."""
+    parts = path.split("/")
+    try:
+        encoded = path.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{path!r} is not valid Unicode") from None
+    if any(part in {"", ".", ".."} for part in parts) or "\0" in path:
+        raise ValueError(f"{path!r} is not a canonical relative path")
+    if len(encoded) > MAX_PATH_BYTES or any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
+        raise ValueError(f"{path[:80]!r}... is too long")
+
+
+def _file(name: str, content: bytes) -> list[bytes]:
+    return [_header(name, size=len(content)), content, bytes(-len(content) % tarfile.BLOCKSIZE)]
+
+
+def _header(name: str, *, size: int = 0, folder: bool = False) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode = (tarfile.DIRTYPE, 0o755) if folder else (tarfile.REGTYPE, 0o644)
+    entry.size, entry.mtime = size, MTIME
+    return entry.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict")

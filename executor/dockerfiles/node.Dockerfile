@@ -1,0 +1,25 @@
+# Image of the Node jobs: Node and four package managers, read-only while a job runs.
+ARG BASE
+FROM ${BASE}
+# The host's CA bundle, and Node itself where the base has none (see executor/images.py).
+COPY rootfs/ /
+ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
+ARG REGISTRY=""
+ARG PNPM=10.34.8
+ARG YARN=1.22.22
+ARG YARN_BERRY=4.18.1
+ARG BUN=1.4.5
+RUN set -eu; \
+    if ! command -v node >/dev/null; then \
+        apt-get update; apt-get install --yes --no-install-recommends nodejs npm; rm -rf /var/lib/apt/lists/*; \
+    fi; \
+    if [ -n "$REGISTRY" ]; then export npm_config_registry="$REGISTRY"; fi; \
+    install="npm install --global --force --no-audit --no-fund --loglevel=error"; \
+    $install "pnpm@$PNPM" "yarn@$YARN" "bun@$BUN"; \
+    $install --prefix /opt/yarn-berry "@yarnpkg/cli-dist@$YARN_BERRY"; \
+    rm -rf /root/.npm /tmp/*
+# One user per slot, so that os.userInfo() works; any of them may write in /work, whose mode a new volume takes over.
+RUN set -eu; slot=0; while [ "$slot" -lt 256 ]; do uid=$((20000 + slot)); \
+        echo "job$slot:x:$uid:$uid::/work/home:/bin/sh" >>/etc/passwd; echo "job$slot:x:$uid:" >>/etc/group; \
+        slot=$((slot + 1)); \
+    done; mkdir -m 1777 /work

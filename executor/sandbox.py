@@ -1,0 +1,311 @@
+"""A job's workspace and the life of its containers: the only calls to the Docker Engine besides the images'."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from urllib3.exceptions import HTTPError
+
+from errors import EngineFault, RunStopped
+from executor.spec import LABEL, Tenancy
+from jobs import Reason
+
+log = logging.getLogger(__name__)
+
+CALL_S = 10  # an engine that does not answer a call for this long counts as failed
+POLL_S = 0.1  # how often deadlines and the stop signal are looked at while a container runs
+RECEIVE_BYTES = 1 << 18
+STREAMS = {1: "stdout", 2: "stderr"}
+QUIET = ""
+#: What docker-py lets through: its own errors, and those of the layers below it.
+ENGINE_ERRORS = (DockerException, requests.RequestException, HTTPError, OSError)
+
+
+class Overrun(Exception):
+    """A container ran into a deadline; `limit` says which, in words."""
+
+    def __init__(self, limit: str, seconds: float) -> None:
+        """`seconds` is the limit's length."""
+        super().__init__(limit)
+        self.limit = limit
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A moment of the monotonic clock, and what limit of how many seconds it comes from."""
+
+    at: float
+    limit: str
+    seconds: float
+
+    @classmethod
+    def after(cls, seconds: float, limit: str) -> Deadline:
+        """The deadline that a limit starting now leads to."""
+        return cls(time.monotonic() + seconds, limit, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What may end a container before its own end."""
+
+    stopped: Callable[[], bool]
+    deadlines: tuple[Deadline, ...]
+
+    def check(self) -> None:
+        """Raise RunStopped if the run is to stop, Overrun if a deadline is over."""
+        if self.stopped():
+            raise RunStopped("stopped while a container ran")
+        for deadline in self.deadlines:
+            if time.monotonic() >= deadline.at:
+                raise Overrun(deadline.limit, deadline.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a container ended, as the engine says: nothing in it comes from what the job printed."""
+
+    code: int
+    oom_killed: bool
+
+
+class Engine:
+    """The Docker Engine at one address; connects at first use. One object serves all threads."""
+
+    def __init__(self, url: str | None) -> None:
+        """`url` None is the engine of this machine."""
+        self._url = url
+        self._lock = threading.Lock()
+        self._client: docker.DockerClient | None = None
+
+    @property
+    def client(self) -> docker.DockerClient:
+        """The client; every call of it ends within ten seconds. Raises EngineFault if there is no engine."""
+        with self._lock:
+            if self._client is None:
+                with translated("connect"):
+                    url = self._url or "unix:///var/run/docker.sock"
+                    self._client = docker.DockerClient(base_url=url, version="auto", timeout=CALL_S, max_pool_size=32)
+            return self._client
+
+    @property
+    def api(self) -> Any:
+        """The plain calls. docker-py's types leave half of them out."""
+        return self.client.api
+
+    def close(self) -> None:
+        """Give the connections back."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def remove(self, doomed: Callable[[str, int], bool], *labels: str) -> list[str]:
+        """Kill and remove all containers, then all volumes, of the (job, attempt) pairs that are `doomed`.
+
+        Only what carries our label and `labels` is looked at. Answers the names of what is gone; what cannot be
+        removed now is logged and left to the next sweep.
+        """
+        filters = {"label": [f"{LABEL}=1", *labels]}
+        with translated("list containers and volumes"):
+            containers = self.api.containers(all=True, filters=filters)
+            volumes = self.api.volumes(filters=filters)["Volumes"] or []
+        removed = [self._remove_container(found) for found in containers if doomed(*_owner(found))]
+        removed += [self._remove_volume(found) for found in volumes if doomed(*_owner(found))]
+        return [name for name in removed if name]
+
+    def _remove_container(self, found: dict[str, Any]) -> str | None:
+        name = found["Names"][0].lstrip("/")
+        return self._removed(name, lambda: self.api.remove_container(found["Id"], force=True, v=True))
+
+    def _remove_volume(self, found: dict[str, Any]) -> str | None:
+        return self._removed(found["Name"], lambda: self.api.remove_volume(found["Name"], force=True))
+
+    def _removed(self, name: str, remove: Callable[[], None]) -> str | None:
+        try:
+            remove()
+        except NotFound:
+            return None
+        except ENGINE_ERRORS as error:
+            log.warning("not removed", extra={"object": name, "error": str(error)})
+            return None
+        return name
+
+
+@contextlib.contextmanager
+def workspace(engine: Engine, tenancy: Tenancy) -> Iterator[None]:
+    """A fresh volume for one attempt. What older attempts of the job left goes before it, all of this one after it.
+
+    Raises:
+        EngineFault: The engine does not answer, or cannot make the volume.
+    """
+    mine = f"{LABEL}.job={tenancy.job_id}"
+    engine.remove(lambda _, attempt: attempt < tenancy.fence, mine)
+    try:
+        with translated("create volume", Reason.STORAGE_FAILED):
+            engine.api.create_volume(tenancy.name, labels=tenancy.labels)
+        yield
+    finally:
+        try:
+            engine.remove(lambda _, attempt: attempt == tenancy.fence, mine)
+        except EngineFault as error:
+            log.warning("workspace not removed", extra={"job": tenancy.job_id, "error": str(error)})
+
+
+class Sandbox:
+    """One container, from creation to its end; a context manager that leaves nothing running."""
+
+    def __init__(self, engine: Engine, settings: dict[str, Any], name: str) -> None:
+        """`settings` is the body of the create call (see spec.py)."""
+        self._engine = engine
+        self._settings = settings
+        self._name = name
+        self._id = ""
+        self._attached: Any = None
+
+    def __enter__(self) -> Sandbox:
+        """Create and attach; nothing runs before start(). Raises EngineFault."""
+        with translated("create container", Reason.CONTAINER_START_FAILED):
+            self._id = self._engine.api.create_container_from_config(self._settings, self._name)["Id"]
+            # Attached first, so that not a byte of output is missed.
+            wanted = {"stdin": int(self._settings["OpenStdin"]), "stdout": 1, "stderr": 1, "stream": 1}
+            self._attached = self._engine.api.attach_socket(self._id, params=wanted)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Kill it if it runs; the workspace removes it."""
+        if self._attached is not None:
+            # docker-py hands out the bare socket and hides the response that owns the connection on it.
+            getattr(self._attached, "_response", self._attached).close()
+        if error[0] is not None and self._id:
+            with contextlib.suppress(*ENGINE_ERRORS):
+                self._engine.api.kill(self._id)
+
+    def start(self, blocks: Iterable[bytes], guard: Guard) -> None:
+        """Start it and send `blocks` to its standard input.
+
+        Raises:
+            EngineFault: It cannot be started, or the connection breaks.
+            RunStopped, Overrun: See Guard.
+        """
+        with translated("start container", Reason.CONTAINER_START_FAILED):
+            self._engine.api.start(self._id)
+        for block in blocks:
+            self._send(block, guard)
+
+    def output(self, guard: Guard) -> Iterator[tuple[str, bytes]]:
+        """(stream, bytes) until the container closes its output; (QUIET, b"") whenever nothing comes for a moment.
+
+        Raises: as start().
+        """
+        frames = Frames()
+        self._socket.settimeout(POLL_S)
+        while True:
+            guard.check()
+            received = self._receive()
+            if received is None:
+                yield QUIET, b""
+            elif received:
+                yield from frames.feed(received)
+            else:
+                return
+
+    def exit(self, guard: Guard) -> Exit:
+        """Wait for the end. Raises as start()."""
+        pause_s = 0.005
+        while True:
+            with translated("inspect container"):
+                state = self._engine.api.inspect_container(self._id)["State"]
+            if state["Status"] in {"exited", "dead"}:
+                return Exit(int(state["ExitCode"]), bool(state["OOMKilled"]))
+            guard.check()
+            time.sleep(pause_s)
+            pause_s = min(POLL_S, pause_s * 2)
+
+    @property
+    def _socket(self) -> socket.socket:
+        found: socket.socket = getattr(self._attached, "_sock", self._attached)
+        return found
+
+    def _receive(self) -> bytes | None:
+        """What came; b"" at the end, None if nothing comes for a moment."""
+        try:
+            return self._socket.recv(RECEIVE_BYTES)
+        except TimeoutError:
+            return None
+        except OSError:
+            return b""  # the connection broke; what the engine says about the container decides what that means
+
+    def _send(self, block: bytes, guard: Guard) -> None:
+        self._socket.settimeout(POLL_S)
+        rest = memoryview(block)
+        while rest:
+            guard.check()
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except TimeoutError:
+                continue
+            except OSError:
+                return  # the container ended before it had read all; its exit code says why
+
+
+class Frames:
+    """Takes apart the engine's framing of stdout and stderr (1 byte stream, 3 unused, 4 length, payload)."""
+
+    HEADER = struct.Struct(">BxxxI")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, received: bytes) -> Iterator[tuple[str, bytes]]:
+        """The payloads that are complete now; neighbours of one stream come joined."""
+        self._buffer += received
+        at, stream, parts = 0, 0, list[bytes]()
+        while len(self._buffer) - at >= self.HEADER.size:
+            number, length = self.HEADER.unpack_from(self._buffer, at)
+            end = at + self.HEADER.size + length
+            if end > len(self._buffer):
+                break
+            if number != stream and parts:
+                yield STREAMS.get(stream, "stdout"), b"".join(parts)
+                parts = []
+            stream = number
+            parts.append(bytes(self._buffer[at + self.HEADER.size : end]))
+            at = end
+        del self._buffer[:at]
+        if parts:
+            yield STREAMS.get(stream, "stdout"), b"".join(parts)
+
+
+@contextlib.contextmanager
+def translated(what: str, reason: Reason = Reason.RUNTIME_UNAVAILABLE) -> Iterator[None]:
+    """Turn whatever the engine's client raises into an EngineFault.
+
+    `reason` is for what the engine refuses; if it does not answer at all, it is unavailable.
+    """
+    try:
+        yield
+    except ImageNotFound as error:
+        raise EngineFault(Reason.IMAGE_PULL_FAILED, f"{what}: {error.explanation}") from error
+    except APIError as error:
+        raise EngineFault(reason, f"{what}: the Docker Engine refuses: {error.explanation or error}") from error
+    except ENGINE_ERRORS as error:
+        raise EngineFault(Reason.RUNTIME_UNAVAILABLE, f"{what}: the Docker Engine does not answer: {error}") from error
+
+
+def _owner(found: dict[str, Any]) -> tuple[str, int]:
+    """(job, attempt) that a container or volume belongs to."""
+    labels = found["Labels"] or {}
+    attempt = labels.get(f"{LABEL}.attempt", "")
+    return labels.get(f"{LABEL}.job", ""), int(attempt) if attempt.isdecimal() else 0

@@ -1,0 +1,281 @@
+"""The collector, run as in its container, on trees that a hostile job could leave; and its reader."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from executor.collected import MAX_HEADER_BYTES, BadFrames, Collected, order, read
+from executor.run import COLLECTOR
+from jobs import Artifact, Limits
+
+LIMITS = Limits(memory_bytes=1, cpus=1, pids=1, total_s=1, install_s=1, command_s=1)
+Kept = dict[str, bytes]
+
+
+def sent(root: Path, folders: tuple[str, ...], limits: Limits) -> bytes:
+    """What the collector writes."""
+    command = [sys.executable, "-I", "-S", "-c", COLLECTOR, order(str(root), folders, limits)]
+    return subprocess.run(command, cwd="/", capture_output=True, check=True, timeout=20).stdout
+
+
+def taken(stream: bytes | Iterable[bytes], limits: Limits = LIMITS) -> tuple[Collected, Kept]:
+    kept: Kept = {}
+
+    def keep(path: str, blocks: Iterable[bytes]) -> Artifact:
+        content = kept[path] = b"".join(blocks)
+        return Artifact(path, len(content), hashlib.sha256(content).hexdigest())
+
+    return read([stream] if isinstance(stream, bytes) else stream, limits, keep), kept
+
+
+def collect(root: Path, *folders: str, limits: Limits = LIMITS) -> tuple[Collected, Kept]:
+    return taken(sent(root, folders or ("dist",), limits), limits)
+
+
+@pytest.fixture
+def dist(tmp_path: Path) -> Path:
+    folder = tmp_path / "dist"
+    folder.mkdir()
+    return folder
+
+
+def skipped(found: Collected) -> dict[str, str]:
+    return {entry["path"]: entry["reason"] for entry in found.skipped}
+
+
+def test_files_in_path_order(tmp_path: Path, dist: Path) -> None:
+    """All regular files are sent, sorted by their whole path, empty ones and large ones too."""
+    files = {"a/z": b"1", "a-b": b"", "a/b/c": os.urandom(700_000), "b": b"\0\xff"}
+    for path, content in files.items():
+        (dist / path).parent.mkdir(parents=True, exist_ok=True)
+        (dist / path).write_bytes(content)
+
+    found, kept = collect(tmp_path)
+
+    assert kept == files
+    assert [artifact.path for artifact in found.artifacts] == ["a-b", "a/b/c", "a/z", "b"]
+    assert (found.folder, found.over, found.skipped) == ("dist", None, ())
+
+
+def test_first_existing_folder(tmp_path: Path) -> None:
+    """The first candidate that exists is taken, and it alone."""
+    for name in ("build", "out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+
+    found, kept = collect(tmp_path, "dist/app", "build", "out")
+
+    assert (found.folder, set(kept)) == ("build", {"build"})
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    """No candidate is not an error."""
+    found, kept = collect(tmp_path)
+
+    assert (found.folder, kept) == (None, {})
+
+
+def test_what_is_not_a_file(tmp_path: Path, dist: Path) -> None:
+    """Links are never followed and pipes never waited for; all are listed with why."""
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret")
+    (dist / "link").symlink_to(secret)
+    (dist / "folder").symlink_to("/etc")
+    (dist / "loop").symlink_to("loop")
+    os.mkfifo(dist / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(dist / "s"))
+    (dist / "hard").hardlink_to(secret)
+
+    found, kept = collect(tmp_path)
+
+    assert skipped(found) == {
+        "link": "symlink", "folder": "symlink", "loop": "symlink", "pipe": "fifo", "s": "socket",
+    }  # fmt: skip
+    assert kept == {"hard": b"s3cret"}  # a hard link is a file; the job could read it anyway
+
+
+@pytest.mark.parametrize("name", ["dist", "dist/app"])
+def test_folder_is_a_link(tmp_path: Path, name: str) -> None:
+    """A candidate that is a link, or lies behind one, is not entered."""
+    outside = tmp_path / "outside"
+    (outside / "app").mkdir(parents=True)
+    (outside / "secret").touch()
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/dist").symlink_to(outside)
+
+    found, kept = collect(tmp_path / "project", name)
+
+    assert (found.folder, kept) == (None, {})
+    assert skipped(found) == {name: "not a real folder"}
+
+
+def test_odd_names(tmp_path: Path, dist: Path) -> None:
+    """Names are data: newlines, escapes and dashes are kept, what is not UTF-8 is listed."""
+    good = ["line\nbreak", "\x1b[31m", "-rf", " ", "ü😀", "n" * 255, "..."]
+    for name in good:
+        (dist / name).touch()
+    Path(os.fsdecode(os.fsencode(dist) + b"/bad\xff")).touch()
+
+    found, kept = collect(tmp_path)
+
+    assert sorted(kept) == sorted(good)
+    assert skipped(found) == {"bad\ufffd": "name is not UTF-8"}
+
+
+def test_deep_folders(tmp_path: Path, dist: Path) -> None:
+    """Folders nested thousands deep neither break the collector nor hide what is near the top."""
+    (dist / "near").touch()
+    here = os.open(dist, os.O_RDONLY)
+    for _ in range(2000):
+        os.mkdir("d", dir_fd=here)
+        following = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = following
+    os.close(here)
+
+    found, kept = collect(tmp_path)
+
+    assert set(kept) == {"near"}
+    assert skipped(found) == {"/".join("d" * 32): "too deep"}
+    subprocess.run(["rm", "-rf", dist], check=True)  # Python's own removal gives up at this depth
+
+
+def test_long_path(tmp_path: Path, dist: Path) -> None:
+    """A path longer than the limit is listed, shortened, and not sent."""
+    folder = dist
+    for _ in range(5):
+        folder = folder / ("n" * 250)
+    folder.mkdir(parents=True)
+    (folder / "x").touch()
+
+    found, kept = collect(tmp_path)
+
+    assert kept == {}
+    assert list(skipped(found).values()) == ["name too long"]
+
+
+def test_sparse_giant(tmp_path: Path, dist: Path) -> None:
+    """A file of a terabyte on paper is refused by its size, at once, and nothing at all is sent."""
+    (dist / "a").write_text("small")
+    with (dist / "giant").open("wb") as file:
+        file.truncate(1 << 40)
+    began = time.monotonic()
+
+    found, kept = collect(tmp_path)
+
+    assert (found.over, kept, found.artifacts) == ("bytes", {}, ())
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(("size", "over"), [(64, None), (65, "bytes")])
+def test_exact_size(tmp_path: Path, dist: Path, size: int, over: str | None) -> None:
+    """Exactly the limit is allowed, one byte more is not."""
+    (dist / "a").write_bytes(bytes(size))
+
+    found, _ = collect(tmp_path, limits=replace(LIMITS, artifact_bytes=64))
+
+    assert found.over == over
+
+
+@pytest.mark.parametrize(("count", "over"), [(5, None), (6, "files")])
+def test_exact_count(tmp_path: Path, dist: Path, count: int, over: str | None) -> None:
+    """Exactly as many files as the limit are allowed, one more is not."""
+    for at in range(count):
+        (dist / str(at)).touch()
+
+    found, kept = collect(tmp_path, limits=replace(LIMITS, artifact_files=5))
+
+    assert found.over == over
+    assert len(kept) == (0 if over else count)
+
+
+def test_many_skipped(tmp_path: Path, dist: Path) -> None:
+    """Of many skipped entries the first hundred are listed and all are counted."""
+    for at in range(150):
+        (dist / str(at)).symlink_to("/")
+
+    found, _ = collect(tmp_path)
+
+    assert (len(found.skipped), found.skipped_count) == (100, 150)
+
+
+def frame(message: object, content: bytes = b"") -> bytes:
+    text = message if isinstance(message, bytes) else json.dumps(message).encode()
+    return struct.pack(">I", len(text)) + text + content
+
+
+def head(files: object = 1, **more: object) -> bytes:
+    return frame({"folder": "dist", "over": None, "files": files, "skipped": [], "skippedCount": 0, **more})
+
+
+def named(path: str, size: object, content: bytes = b"") -> bytes:
+    return frame({"path": base64.b64encode(path.encode("utf-8", "surrogateescape")).decode(), "size": size}, content)
+
+
+HOSTILE = {
+    "nothing": b"",
+    "half a length": b"\0\0",
+    "huge header": struct.pack(">I", MAX_HEADER_BYTES + 1) + b"x",
+    "not JSON": frame(b"{"),
+    "not an object": frame([1]),
+    "deep JSON": frame(b"[" * 100_000),
+    "too many files": head(LIMITS.artifact_files + 1),
+    "negative count": head(-1),
+    "count is a bool": head(True),
+    "file missing": head(1),
+    "file broken off": head(1) + named("a", 5, b"abc"),
+    "too many bytes": head(1) + named("a", LIMITS.artifact_bytes + 1),
+    "too many bytes in all": head(2) + named("a", 60, bytes(60)) + named("b", 60, bytes(60)),
+    "negative size": head(1) + named("a", -1),
+    "size is text": head(1) + named("a", "1", b"x"),
+    "path climbs": head(1) + named("../a", 0),
+    "absolute path": head(1) + named("/etc/passwd", 0),
+    "path not UTF-8": head(1) + named("\udcff", 0),
+    "path not base64": head(1) + frame({"path": "!", "size": 0}),
+    "same path twice": head(2) + named("a", 0) + named("a", 0),
+    "no skipped list": head(0, skipped=None),
+    "skipped not base64": head(0, skipped=[{"path": "a", "reason": "x"}, {"path": "=aaa", "reason": "x"}]),
+}
+
+
+@pytest.mark.parametrize("stream", HOSTILE.values(), ids=HOSTILE.keys())
+def test_reader_trusts_nothing(stream: bytes) -> None:
+    """Whatever does not keep to the protocol or its bounds is refused."""
+    limits = replace(LIMITS, artifact_bytes=100) if stream == HOSTILE["too many bytes in all"] else LIMITS
+
+    with pytest.raises(BadFrames):
+        taken(stream, limits)
+
+
+def test_reader_takes_any_cut() -> None:
+    """Blocks may be cut anywhere."""
+    stream = head(2) + named("a", 3, b"abc") + named("b", 0)
+
+    def bytewise() -> Iterator[bytes]:
+        for at in range(len(stream)):
+            yield stream[at : at + 1]
+
+    assert taken(bytewise())[1] == {"a": b"abc", "b": b""}
+
+
+def test_reader_goes_on_after_a_lazy_taker() -> None:
+    """What the taker of one file leaves unread does not shift the next file."""
+    stream = head(2) + named("a", 3, b"abc") + named("b", 1, b"x")
+
+    found = read([stream], LIMITS, lambda path, blocks: Artifact(path, len(next(iter(blocks), b"")[:1]), ""))
+
+    assert [artifact.path for artifact in found.artifacts] == ["a", "b"]

@@ -1,0 +1,264 @@
+"""From a request to a plan of commands."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from executor import installers
+from executor.recipes import RECIPES, Unworkable, merge, plan
+from jobs import JobType, Reason, Request
+
+BERRY_LOCK = "__metadata:\n  version: 8\n"
+PACKAGE = {"scripts": {"build": "vite build"}, "devDependencies": {"vite": "^8"}}
+INSTALLS = [
+    ({}, "npm", ["npm install --no-audit --no-fund --ignore-scripts"]),
+    (
+        {"package-lock.json": "{}"},
+        "npm",
+        ["npm ci --no-audit --no-fund --ignore-scripts", "npm install --no-audit --no-fund --ignore-scripts"],
+    ),
+    (
+        {"npm-shrinkwrap.json": "{}"},
+        "npm",
+        ["npm ci --no-audit --no-fund --ignore-scripts", "npm install --no-audit --no-fund --ignore-scripts"],
+    ),
+    (
+        {"pnpm-lock.yaml": ""},
+        "pnpm",
+        [
+            "pnpm install --frozen-lockfile --ignore-scripts --ignore-pnpmfile",
+            "pnpm install --no-frozen-lockfile --ignore-scripts --ignore-pnpmfile",
+        ],
+    ),
+    (
+        {"yarn.lock": "# yarn lockfile v1"},
+        "yarn",
+        [
+            "yarn install --non-interactive --frozen-lockfile --ignore-scripts",
+            "yarn install --non-interactive --ignore-scripts",
+        ],
+    ),
+    (
+        {"yarn.lock": BERRY_LOCK},
+        "yarn",
+        ["yarn install --immutable --mode=skip-build", "yarn install --no-immutable --mode=skip-build"],
+    ),
+    (
+        {"bun.lock": "{}"},
+        "bun",
+        ["bun install --frozen-lockfile --ignore-scripts", "bun install --no-frozen-lockfile --ignore-scripts"],
+    ),
+]
+
+
+def request(files: dict[str, str] | None = None, package: Any = PACKAGE, **fields: Any) -> Request:
+    given = {"package.json": json.dumps(package)} if package is not None else {}
+    return Request(type=fields.pop("type", JobType.BUILD), files={**given, **(files or {})}, **fields)
+
+
+@pytest.mark.parametrize(("lockfile", "tool", "commands"), INSTALLS, ids=lambda value: str(value)[:24])
+def test_lockfile_chooses_the_tool(lockfile: dict[str, str], tool: str, commands: list[str]) -> None:
+    """The lockfile decides who installs: first as locked, then, if that is refused, without the lock."""
+    made = plan(request(lockfile))
+
+    assert list(made.install) == commands
+    assert made.command == f"{tool} run build"
+
+
+def test_berry_is_another_program() -> None:
+    """A lockfile of Yarn 2 or later is read by that Yarn, one of Yarn 1 by Yarn 1."""
+    assert "/opt/yarn-berry/bin" in plan(request({"yarn.lock": BERRY_LOCK})).environment["PATH"]
+    assert "PATH" not in plan(request({"yarn.lock": ""})).environment
+
+
+def test_install_scripts_on_request() -> None:
+    """Install scripts are off unless the request wants them."""
+    assert plan(request(install_scripts=True)).install == ("npm install --no-audit --no-fund",)
+
+
+def test_every_type_has_a_recipe() -> None:
+    """No job type is without a row in the table."""
+    assert set(RECIPES) == set(JobType)
+
+
+def test_no_package_json() -> None:
+    """A project without package.json is taken to be a Vite page."""
+    made = plan(request({"index.html": ""}, package=None))
+
+    manifest = json.loads(made.files["package.json"])
+    assert manifest["scripts"] == {"dev": "vite", "build": "vite build", "preview": "vite preview"}
+    assert (manifest["name"], manifest["private"], manifest["type"]) == ("chef-project", True, "module")
+    assert manifest["devDependencies"] == {"vite": "^8"}
+    assert made.command == "npm run build"
+
+
+def test_package_json_stays_as_it_is() -> None:
+    """A package.json that needs no change keeps every byte."""
+    text = '{ "scripts": {"build": "x"},\n\n "dependencies": {"a": "1"} }'
+
+    made = plan(Request(JobType.BUILD, {"package.json": text}, dependencies={"dependencies": {"a": "1"}}))
+
+    assert made.files["package.json"] == text
+
+
+MERGES: list[tuple[dict[str, Any], dict[str, dict[str, str]], dict[str, Any], bool]] = [
+    ({}, {}, {}, False),
+    ({}, {"dependencies": {"a": "1"}}, {"dependencies": {"a": "1"}}, True),
+    ({"dependencies": {"a": "1"}}, {"dependencies": {"a": "2"}}, {"dependencies": {"a": "2"}}, True),
+    ({"dependencies": {"a": "1"}}, {"dependencies": {"a": "1"}}, {"dependencies": {"a": "1"}}, False),
+    ({"devDependencies": {"a": "1"}}, {"dependencies": {"a": "1"}}, {"devDependencies": {"a": "1"}}, False),
+    ({"devDependencies": {"a": "1"}}, {"dependencies": {"a": "2"}}, {"devDependencies": {"a": "2"}}, True),
+    ({"dependencies": {"a": "1"}}, {"devDependencies": {"b": "2"}},
+     {"dependencies": {"a": "1"}, "devDependencies": {"b": "2"}}, True),
+    ({"devDependencies": {"a": "1"}}, {"peerDependencies": {"a": "2"}},
+     {"devDependencies": {"a": "1"}, "peerDependencies": {"a": "2"}}, True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("manifest", "wanted", "expected", "changed"), MERGES)
+def test_merge(
+    manifest: dict[str, Any], wanted: dict[str, dict[str, str]], expected: dict[str, Any], changed: bool
+) -> None:
+    """The request's versions win; a package keeps its place; equal versions change nothing."""
+    assert merge(manifest, wanted) is changed
+    assert manifest == expected
+
+
+def test_changed_manifest_needs_no_frozen_install() -> None:
+    """When packages were added the lockfile cannot match, so the strict install is not even tried."""
+    made = plan(request({"package-lock.json": "{}"}, dependencies={"dependencies": {"react": "^19"}}))
+
+    assert made.install == ("npm install --no-audit --no-fund --ignore-scripts",)
+    assert json.loads(made.files["package.json"])["dependencies"] == {"react": "^19"}
+
+
+def test_nothing_to_install() -> None:
+    """Without any dependency there is no install."""
+    assert plan(request(package={"scripts": {"build": "node x.js"}, "dependencies": {}})).install == ()
+
+
+@pytest.mark.parametrize(
+    "package", ['{"scripts": }', "[]", '"x"', "", "[" * 100_000, '{"scripts": []}', '{"dependencies": 1}']
+)
+def test_broken_package_json(package: str) -> None:
+    """A package.json that is none makes the project invalid, before anything is started."""
+    with pytest.raises(Unworkable, match=r"package\.json") as unworkable:
+        plan(Request(JobType.BUILD, {"package.json": package}))
+
+    assert unworkable.value.reason is Reason.INVALID_PROJECT
+
+
+def test_broken_package_json_says_where() -> None:
+    """The message has the place of the mistake."""
+    with pytest.raises(Unworkable, match="line 1 column 13"):
+        plan(Request(JobType.BUILD, {"package.json": '{"scripts": }'}))
+
+
+COMMANDS = [
+    (JobType.BUILD, {"command": "make"}, "make"),
+    (JobType.BUILD, {}, "npm run build"),
+    (JobType.TEST, {"test_command": "vitest run", "command": "other"}, "vitest run"),
+    (JobType.TEST, {"command": "vitest run"}, "vitest run"),
+    (JobType.TEST, {}, "npm run test"),
+    (JobType.LINT, {"command": "eslint ."}, "eslint ."),
+    (JobType.LINT, {}, "npm run lint"),
+    (JobType.ANALYZE, {"command": "tsc"}, "tsc"),
+    (JobType.ANALYZE, {}, "npm run lint"),
+]
+
+
+@pytest.mark.parametrize(("job_type", "fields", "command"), COMMANDS)
+def test_command(job_type: JobType, fields: dict[str, Any], command: str) -> None:
+    """The caller's own command wins over the package's script."""
+    package = {"scripts": {"build": "b", "test": "t", "lint": "l"}}
+
+    assert plan(request(package=package, type=job_type, **fields)).command == command
+
+
+@pytest.mark.parametrize("job_type", JobType)
+@pytest.mark.parametrize(
+    "scripts", [{}, {"build": "", "test": " ", "lint": ""}, {"build": 1, "test": None, "lint": []}]
+)
+def test_no_command(job_type: JobType, scripts: dict[str, Any]) -> None:
+    """With neither command nor script there is nothing to run, and the message names both."""
+    with pytest.raises(
+        Unworkable, match=r"no script named '(build|test|lint)'.*no (command|testCommand)"
+    ) as unworkable:
+        plan(request(package={"scripts": scripts}, type=job_type))
+
+    assert unworkable.value.reason is Reason.COMMAND_NOT_FOUND
+
+
+OUT_DIRS = [
+    ("vite.config.ts", "build: { outDir: 'public_html' }", ("public_html",)),
+    ("vite.config.mjs", 'build: { "outDir": "./web/out/" }', ("web/out",)),
+    ("vite.config.js", "build: { outDir: '../outside' }", ()),
+    ("vite.config.js", "build: { outDir: '/etc' }", ()),
+    ("vite.config.js", "build: { outDir: `${base}/x` }", ()),
+    ("vite.config.js", "build: {}", ()),
+    ("sub/vite.config.js", "build: { outDir: 'x' }", ()),
+]
+
+
+@pytest.mark.parametrize(("path", "text", "folders"), OUT_DIRS)
+def test_output_folders(path: str, text: str, folders: tuple[str, ...]) -> None:
+    """A folder named in Vite's configuration comes before the usual ones, unless it is outside the project."""
+    assert plan(request({path: text})).outputs == (*folders, "dist", "build", "out", ".output")
+
+
+def test_only_builds_have_output() -> None:
+    """Tests and lints keep no files."""
+    assert plan(request(package={"scripts": {"test": "t"}}, type=JobType.TEST)).outputs == ()
+
+
+def test_submitted_node_modules_and_git() -> None:
+    """Files in node_modules and .git are not used, and the log says so."""
+    made = plan(
+        request({"node_modules/.bin/vite": "evil", "a/node_modules/x.js": "", ".git/config": "", "src/a.ts": ""})
+    )
+
+    assert set(made.files) == {"package.json", "src/a.ts"}
+    assert made.notes == ("2 files in node_modules are ignored", "1 files in .git are ignored")
+
+
+def test_npmrc() -> None:
+    """An .npmrc keeps what lays out node_modules; what could send the installer elsewhere is dropped, and named."""
+    npmrc = "registry=http://evil/\nlegacy-peer-deps = true\n# note=1\nscript-shell=./x\n//evil/:_authToken=secret\n"
+
+    made = plan(request({".npmrc": npmrc}))
+
+    assert made.files[".npmrc"] == "legacy-peer-deps = true\n"
+    assert made.notes == (".npmrc: ignored registry, script-shell, //evil/:_authToken",)
+
+
+SAID = [
+    ("npm error code EUSAGE\nnpm error Missing: x", True, False),
+    ("ERR_PNPM_OUTDATED_LOCKFILE  Cannot install", True, False),
+    ("error Your lockfile needs to be updated, but yarn was run with `--frozen-lockfile`.", True, False),
+    ("YN0028: The lockfile would have been modified by this install", True, False),
+    ("error: lockfile had changes, but lockfile is frozen", True, False),
+    ("npm error code ENOTFOUND\nnpm error network request failed", False, True),
+    ("npm error code E503", False, True),
+    ("npm error code E404\nnpm error 404 Not Found", False, False),
+    ("npm warn ECONNRESET, trying again\nnpm error code ERESOLVE", False, False),
+    ("npm warn ECONNRESET, trying again\nnpm error code ECONNRESET", False, True),
+    ("npm error code ETARGET\nnpm error notarget No matching version", False, False),
+    ("getaddrinfo EAI_AGAIN host.example", False, True),
+    ("ERR_PNPM_FETCH_404  GET x: Not Found", False, False),
+    ("ERR_PNPM_META_FETCH_FAIL  request failed, reason: ENOTFOUND", False, True),
+    ("There appears to be trouble with your network connection. Retrying...", False, True),
+    ("error: ConnectionRefused downloading package manifest", False, True),
+    ("a program failed", False, False),
+]
+
+
+@pytest.mark.parametrize(("text", "refused", "unreachable"), SAID)
+def test_what_installers_say(text: str, refused: bool, unreachable: bool) -> None:
+    """A refused lockfile, a registry out of reach, and the project's own mistakes are told apart."""
+    found = set(installers.SIGNS.findall(text))
+
+    assert installers.refused_lockfile(found) is refused
+    assert installers.registry_unreachable(found) is unreachable

@@ -1,0 +1,132 @@
+"""The hardening profile, word for word: whoever weakens it has to change this file too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from executor.spec import MAX_SLOTS, Step, Tenancy, container
+from jobs import Limits
+
+LIMITS = Limits(memory_bytes=512 << 20, cpus=1.5, pids=256, total_s=300, install_s=180, command_s=240)
+TENANCY = Tenancy("cw", "job-1", 2, 3, 1_700_000_000)
+STEP = Step("image:tag", ("npm", "run", "build"))
+
+
+def test_build_container() -> None:
+    """A build's container has this profile and nothing else."""
+    assert container(STEP, TENANCY, LIMITS) == {
+        "Image": "image:tag",
+        "Entrypoint": [],
+        "Cmd": ["npm", "run", "build"],
+        "Env": [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME=/work/home",
+            "LANG=C.UTF-8",
+            "CI=true",
+            "NO_COLOR=1",
+            "NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt",
+            "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
+        ],
+        "User": "20003:20003",
+        "WorkingDir": "/",
+        "Hostname": "job",
+        "Labels": {
+            "chef-workers": "1",
+            "chef-workers.service": "cw",
+            "chef-workers.job": "job-1",
+            "chef-workers.attempt": "2",
+            "chef-workers.deadline": "1700000000",
+        },
+        "AttachStdin": False,
+        "OpenStdin": False,
+        "StdinOnce": False,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Tty": False,
+        "NetworkDisabled": True,
+        "HostConfig": {
+            "Privileged": False,
+            "CapAdd": [],
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "IpcMode": "private",
+            "PidMode": "",
+            "UTSMode": "",
+            "NetworkMode": "none",
+            "ReadonlyRootfs": True,
+            "Binds": [],
+            "Devices": [],
+            "Mounts": [{"Type": "volume", "Source": "cw-job-1-2", "Target": "/work", "ReadOnly": False}],
+            "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,size=256m,nr_inodes=65536,mode=1777"},
+            "ShmSize": 67_108_864,
+            "Memory": 536_870_912,
+            "MemorySwap": 536_870_912,
+            "CpuPeriod": 100_000,
+            "CpuQuota": 150_000,
+            "CpuShares": 64,
+            "PidsLimit": 256,
+            "OomScoreAdj": 900,
+            "Ulimits": [
+                {"Name": "nofile", "Soft": 4096, "Hard": 4096},
+                {"Name": "core", "Soft": 0, "Hard": 0},
+                {"Name": "fsize", "Soft": 536_870_912, "Hard": 536_870_912},
+            ],
+            "Init": True,
+            "AutoRemove": False,
+            "RestartPolicy": {"Name": "no"},
+            "LogConfig": {"Type": "none", "Config": {}},
+        },
+    }
+
+
+def differences(step: Step) -> set[str]:
+    """Settings in which a step's container differs from a build's."""
+    ours, build = container(step, TENANCY, LIMITS), container(STEP, TENANCY, LIMITS)
+    host, build_host = ours.pop("HostConfig"), build.pop("HostConfig")
+    return {name for name in ours if ours[name] != build[name]} | {n for n in host if host[n] != build_host[n]}
+
+
+def test_install_container() -> None:
+    """An install differs from a build in its network only."""
+    install = replace(STEP, network=True)
+
+    assert differences(install) == {"NetworkDisabled", "NetworkMode"}
+    assert container(install, TENANCY, LIMITS)["HostConfig"]["NetworkMode"] == "bridge"
+
+
+def test_collect_container() -> None:
+    """The collector's workspace is read-only."""
+    collect = replace(STEP, writable=False)
+
+    assert differences(collect) == {"Mounts"}
+    assert container(collect, TENANCY, LIMITS)["HostConfig"]["Mounts"][0]["ReadOnly"] is True
+
+
+def test_first_container() -> None:
+    """The first container reads exactly the archive from stdin, unpacks it with an empty environment, then starts."""
+    settings = container(replace(STEP, archive_bytes=10_240), TENANCY, LIMITS)
+
+    unpack = '/usr/bin/head -c "$0" | /usr/bin/env -i /bin/tar -x -C /work -f - && exec "$@" </dev/null'
+    assert settings["Cmd"] == ["/bin/sh", "-c", unpack, "10240", "npm", "run", "build"]
+    assert differences(replace(STEP, archive_bytes=10_240)) == {"Cmd", "AttachStdin", "OpenStdin", "StdinOnce"}
+
+
+def test_environment() -> None:
+    """A step's own variables come on top of ours and win over them."""
+    settings = container(replace(STEP, environment={"CI": "", "MINE": "a=b"}), TENANCY, LIMITS)
+
+    assert "CI=" in settings["Env"]
+    assert "CI=true" not in settings["Env"]
+    assert "MINE=a=b" in settings["Env"]
+
+
+def test_slots() -> None:
+    """Every slot is another user, and a slot without a user in the images is refused."""
+    users = {container(STEP, replace(TENANCY, slot=slot), LIMITS)["User"] for slot in range(MAX_SLOTS)}
+
+    assert len(users) == MAX_SLOTS
+    for slot in (-1, MAX_SLOTS):
+        with pytest.raises(ValueError, match="slot"):
+            container(STEP, replace(TENANCY, slot=slot), LIMITS)
