@@ -1,0 +1,20 @@
+"""What the tests of the server let gunicorn load: the API with short waits, its jobs stored without Huey."""
+
+from __future__ import annotations
+
+from bottle import Bottle
+
+import config
+from app import create_app
+from artifacts import Shelf
+from store import Store
+
+#: How long the server under test waits for one read or write (s).
+IO_SECONDS = 0.5
+
+
+def wsgi() -> Bottle:
+    """The API over the Redis of the environment."""
+    settings = config.load()
+    store = Store(settings.redis_url, timeout_s=0.4, retries=0)
+    return create_app(settings, store, Shelf(settings.data_dir), store.add, IO_SECONDS)

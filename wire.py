@@ -1,0 +1,243 @@
+"""HTTP mechanics on bare WSGI, without a word about jobs: bodies with limits, entity tags, ranges, safe downloads."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from gunicorn.http.errors import NoMoreData, ParseException
+
+from errors import ChefError
+
+BLOCK_BYTES = 64 << 10
+_BODY_READ = "chef.body_read"
+
+#: On every answer. Nothing that is served here may run in a browser, be framed, guessed at, or kept by a cache.
+SECURITY_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cache-Control", "no-store"),
+)
+
+
+class BodyTooLarge(ChefError):
+    """The body is, or says it is, longer than what is accepted."""
+
+    code = "body_too_large"
+
+
+class BodyIncomplete(ChefError):
+    """The body stalled, or ended before its time."""
+
+    code = "body_incomplete"
+
+
+class BodyBroken(ChefError):
+    """The body's chunks are not what HTTP says they are."""
+
+    code = "body_broken"
+
+
+class UnsupportedMediaType(ChefError):
+    """The body says that it is something other than plain JSON."""
+
+    code = "unsupported_media_type"
+
+
+class RangeUnsatisfiable(ChefError):
+    """The range lies beyond the end of the file; `size` is the file's length in bytes."""
+
+    code = "range_unsatisfiable"
+
+    def __init__(self, size: int) -> None:
+        """Say how long the file is."""
+        self.size = size
+        super().__init__(f"The range lies outside this file of {size:,} bytes.")
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def request_id(environ: dict[str, Any]) -> str:
+    """The caller's X-Request-Id if it is harmless (up to 64 letters, digits, `.`, `_`, `-`), else a new one."""
+    given: str = environ.get("HTTP_X_REQUEST_ID", "")
+    return given if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", given) else secrets.token_hex(8)
+
+
+def bound_waits(environ: dict[str, Any], seconds: float) -> None:
+    """Let no single read or write on this connection wait longer: a stalled client must not hold a thread for ever."""
+    if connection := environ.get("gunicorn.socket"):
+        connection.settimeout(seconds)
+
+
+def require_json(environ: dict[str, Any]) -> None:
+    """Check that the body says it is JSON.
+
+    Without any Content-Type it may be, unless a browser sends it from a page: a form on a strange site must not be
+    able to submit jobs.
+
+    Raises:
+        UnsupportedMediaType: It says something else.
+    """
+    media_type, *parameters = (part.strip().lower() for part in environ.get("CONTENT_TYPE", "").split(";"))
+    plain = parameters in ([], ["charset=utf-8"], ['charset="utf-8"'])
+    named = media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+    if not (plain and (named or (not media_type and "HTTP_ORIGIN" not in environ))):
+        raise UnsupportedMediaType("The body must be JSON: send the header Content-Type: application/json.")
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+        raise UnsupportedMediaType("The body must not be compressed: send it without Content-Encoding.")
+
+
+def read_body(environ: dict[str, Any], limit: int) -> bytes:
+    """The whole body, at most `limit` bytes. A longer one is not read, or no further than that.
+
+    Raises:
+        BodyTooLarge, BodyIncomplete, BodyBroken: As their names say; nothing more will be read from this client.
+    """
+    chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
+    declared = limit + 1 if chunked else _content_length(environ)
+    if not chunked and declared > limit:
+        raise BodyTooLarge(f"The body has {declared:,} bytes; at most {limit:,} are accepted.")
+    body = _read(environ["wsgi.input"], declared)
+    if len(body) > limit:
+        raise BodyTooLarge(f"The body has more than {limit:,} bytes; no more are accepted.")
+    if not chunked and len(body) < declared:
+        raise BodyIncomplete(f"The body ended after {len(body):,} of {declared:,} bytes.")
+    environ[_BODY_READ] = True
+    return body
+
+
+def _content_length(environ: dict[str, Any]) -> int:
+    declared: str = environ.get("CONTENT_LENGTH") or "0"
+    if not re.fullmatch(r"[0-9]{1,18}", declared):
+        raise BodyBroken("Content-Length must be a number of bytes.")
+    return int(declared)
+
+
+def _read(stream: BinaryIO, wanted: int) -> bytes:
+    blocks = []
+    try:
+        while wanted > 0 and (block := stream.read(min(wanted, BLOCK_BYTES))):
+            blocks.append(block)
+            wanted -= len(block)
+    except ParseException:
+        raise BodyBroken("The body's chunks are malformed.") from None
+    except (TimeoutError, NoMoreData, OSError):
+        raise BodyIncomplete("The body did not arrive in time.") from None
+    return b"".join(blocks)
+
+
+def forget_unread_body(environ: dict[str, Any]) -> None:
+    """End the receiving side of the connection if a body was sent and not read to its end.
+
+    Without this, gunicorn goes on reading it after the answer, up to 5 s on this thread, to use the connection again.
+    """
+    has_body = environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
+    connection = environ.get("gunicorn.socket")
+    if connection and has_body and not environ.get(_BODY_READ):
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RD)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+#: Types that a browser may be told. Everything else is bytes; nosniff, sandbox and attachment hold for all of them.
+_CONTENT_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".gif": "image/gif",
+    ".html": "text/html; charset=utf-8",
+    ".ico": "image/x-icon",
+    ".jpeg": "image/jpeg",
+    ".jpg": "image/jpeg",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".map": "application/json",
+    ".md": "text/markdown; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+    ".wasm": "application/wasm",
+    ".webmanifest": "application/manifest+json",
+    ".webp": "image/webp",
+    ".woff": "font/woff",
+    ".woff2": "font/woff2",
+    ".xml": "application/xml",
+}
+
+
+def content_type(path: str) -> str:
+    """The media type of a file by its extension; bytes unless it is a well-known one."""
+    return _CONTENT_TYPES.get(PurePosixPath(path).suffix.lower(), "application/octet-stream")
+
+
+def attachment(path: str) -> str:
+    """A Content-Disposition that saves the file under its own last name, whatever characters that has (RFC 6266)."""
+    name = path.rpartition("/")[2]
+    plain = re.sub(r'[^ -~]|["\\%]', "_", name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def is_unchanged(if_none_match: str, etag: str) -> bool:
+    """True if the caller's If-None-Match names `etag` (compared weakly) or anything at all."""
+    known = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    return etag in known or "*" in known
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bytes `start` up to but not including `end`."""
+
+    start: int
+    end: int
+
+
+def wanted_range(environ: dict[str, Any], size: int, etag: str) -> Range | None:
+    """The one range of a file that a GET asks for, or None for all of it.
+
+    Several ranges, other units and nonsense mean all of it, and so does If-Range with any but the current tag.
+
+    Raises:
+        RangeUnsatisfiable: It begins beyond the end.
+    """
+    match = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", environ.get("HTTP_RANGE", "").replace(" ", ""))
+    is_current = environ.get("HTTP_IF_RANGE", etag) == etag
+    if environ["REQUEST_METHOD"] != "GET" or not is_current or not match or match[0] == "bytes=-":
+        return None
+    first, last = match.groups()
+    if first and last and int(last) < int(first):
+        return None
+    start = int(first) if first else max(0, size - int(last))
+    end = min(size, int(last) + 1) if first and last else size
+    if start >= end:
+        raise RangeUnsatisfiable(size)
+    return Range(start, end)
+
+
+class FilePart:
+    """Bytes of an open file as an answer's body: read in blocks, and closed with the answer, begun or not."""
+
+    def __init__(self, stream: BinaryIO, part: Range) -> None:
+        """Takes over `stream`."""
+        self._stream = stream
+        self._part = part
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._stream.seek(self._part.start)
+        left = self._part.end - self._part.start
+        while left > 0 and (block := self._stream.read(min(left, BLOCK_BYTES))):
+            yield block
+            left -= len(block)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
