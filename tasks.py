@@ -1,0 +1,219 @@
+"""The story of one job: claim, run, record, notify. The Huey instance, and the upkeep around it.
+
+huey_consumer tasks.huey -k thread -w SLOTS+1 -g TERM -t GRACE
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from huey import crontab
+from huey.signals import SIGNAL_INTERRUPTED
+
+import config
+import retry
+from artifacts import Shelf, Writer
+from consumer import JobHuey
+from delivery import Courier
+from errors import EngineFault, JobNotFound, LeaseLost, RunStopped, StorageFailed, StoreUnavailable
+from executor import Executor
+from executor.images import Images
+from jobs import Artifact, Conclusion, Job, OutputChunk, Phase, Reason, Request, Result, Status
+from lease import Lease, Stop
+from store import Store
+from webhook import Sender
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 1.0  # also how soon a running job hears of its cancellation
+HAND_BACK_S = 10.0  # containers die in well under a second each; then the jobs are given back
+RECORD_S = 120.0  # how long an end that Redis does not take is offered again; the containers are gone by then
+
+settings = config.load_or_exit()
+logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+logging.getLogger("huey").propagate = False  # huey_consumer gives it a handler of its own
+OWNER = f"{socket.gethostname()}:{os.getpid()}"
+
+
+def open_store(**patience: Any) -> Store:
+    """A store of this service; `patience` is what Store takes as timeout_s and retries."""
+    notify = settings.endpoint is not None
+    return Store(
+        settings.redis_url, prefix=settings.redis_prefix, lease_ms=settings.lease_ms, notify=notify, **patience
+    )
+
+
+store = open_store()
+shelf = Shelf(settings.data_dir / "artifacts")
+executor = Executor(settings.docker_host, Images(settings.data_dir / "images"))
+policy = retry.Policy(settings.retry_attempts, settings.retry_base_seconds, settings.retry_cap_seconds)
+huey = JobHuey("chef", store=store, owner=OWNER, slots=settings.max_concurrent_workers, url=settings.redis_url)
+courier = Courier(store, Sender(settings.endpoint), OWNER) if settings.endpoint else None
+running: dict[str, Lease] = {}
+
+
+def submit(request: Request) -> Job:
+    """Enqueue a job; when this returns it is stored. Raises StoreUnavailable, QueueFull."""
+    job: Job = run_job(request, priority=request.priority)
+    return job
+
+
+@huey.job_task(priority=5, retries=policy.attempts - 1, retry_delay=policy.base_s, retry_backoff=2)
+def run_job(job: Job, slot: int) -> None:
+    """The story of one claimed job: run it while its lease is held, then record how it ended.
+
+    The record brings the webhook with it; delivery.py sends it.
+    """
+    log.info("job %s: attempt %s starts, a %s in slot %s", job.id, job.attempt, job.type, slot)
+    with held_lease(job) as lease:
+        try:
+            result = run_attempt(job, slot, lease)
+        except RunStopped:
+            end_stopped(job, lease)
+        else:
+            record(job, result)
+
+
+def run_attempt(job: Job, slot: int, lease: Lease) -> Result:
+    """Run the job once. What fails on our side is a result as well: its reason decides whether it is tried again.
+
+    Raises:
+        RunStopped: The lease said so; nothing of the run is left.
+    """
+    try:
+        watch = Watch(job, lease, shelf.open(job.id, job.fence))
+        return executor.run(job, store.request(job.id), settings.limits, slot, watch)
+    except (EngineFault, StorageFailed) as fault:
+        return Result(Conclusion.ERROR, Reason(fault.reason), str(fault))
+    except RunStopped:
+        raise
+    except Exception as error:
+        log.exception("job %s: the worker failed", job.id)
+        return Result(Conclusion.ERROR, Reason.INTERNAL_ERROR, f"{type(error).__name__} in the worker; see its log")
+
+
+def record(job: Job, result: Result) -> None:
+    """Make the end of this attempt known, and keep the files of no other. A run that lost its job changes nothing."""
+    again = retry.decide(job, result, policy)
+    offered_until = time.monotonic() + RECORD_S
+    try:
+        persist(lambda: store.finish(job.id, job.fence, result, again), lambda: time.monotonic() > offered_until)
+    except LeaseLost:
+        log.warning("job %s: attempt %s lost its lease, its result is dropped", job.id, job.attempt)
+        return
+    log.info("job %s: %s %s %s", job.id, result.conclusion, result.reason or "", again.why if again else "")
+    if again is None:
+        with contextlib.suppress(StorageFailed):  # retention comes by again
+            shelf.remove_attempts_except(job.id, job.fence)
+
+
+def end_stopped(job: Job, lease: Lease) -> None:
+    """The run was stopped and its containers are gone: say so, give the job back, or leave it to its new owner."""
+    log.info("job %s: attempt %s stopped, %s", job.id, job.attempt, lease.stop_reason)
+    if lease.stop_reason is Stop.CANCELLED:
+        reason = Reason(store.get(job.id).cancel_reason or Reason.CANCELLED)
+        record(job, Result(Conclusion.CANCELLED, reason, "Cancelled while it ran."))
+    elif lease.stop_reason is Stop.SHUTDOWN:
+        with contextlib.suppress(LeaseLost):
+            store.release(job.id, job.fence)
+
+
+class Watch:
+    """What the executor reports to while a job runs: each write carries the fence, so a stale run changes nothing."""
+
+    def __init__(self, job: Job, lease: Lease, files: Writer) -> None:
+        """`files` takes the artifacts of this attempt."""
+        self._job = job
+        self._lease = lease
+        self._files = files
+
+    def output(self, chunk: OutputChunk) -> None:
+        """Append to the job's log."""
+        self._write(lambda: store.append_log(self._job.id, self._job.fence, [chunk]))
+
+    def progress(self, percent: int, phase: Phase) -> None:
+        """Show how far the job is."""
+        self._write(lambda: store.progress(self._job.id, self._job.fence, percent, phase))
+
+    def stopped(self) -> bool:
+        """True once the run must stop."""
+        return self._lease.stopped
+
+    def keep(self, path: str, blocks: Iterable[bytes]) -> Artifact:
+        """Store one output file."""
+        return self._files.keep(path, blocks)
+
+    def _write(self, write: Callable[[], None]) -> None:
+        try:
+            persist(write, lambda: self._lease.stopped)
+        except LeaseLost:
+            self._lease.stop(Stop.LOST)
+
+
+def persist(write: Callable[[], None], given_up: Callable[[], bool]) -> None:
+    """Write to the store, waiting through an outage until `given_up()`. Raises LeaseLost for a stale run."""
+    while not given_up():
+        try:
+            return write()
+        except StoreUnavailable as error:
+            log.warning("writing again: %s", error)
+            time.sleep(random.uniform(0.2, 0.8))  # noqa: S311  (spread the reconnects)
+    return None
+
+
+@contextmanager
+def held_lease(job: Job) -> Iterator[Lease]:
+    """The lease of a claimed job, known to a graceful stop while it is held."""
+    renew = functools.partial(store.beat, job.id, job.fence)
+    with Lease(renew, every_s=BEAT_S, give_up_s=settings.lease_seconds * 2 / 3, name=job.id) as lease:
+        running[job.id] = lease
+        try:
+            yield lease
+        finally:
+            del running[job.id]
+
+
+@huey.signal(SIGNAL_INTERRUPTED)
+def hand_back(signal: str, task: object) -> None:
+    """The grace time is over: stop what still runs and give it back, without using an attempt.
+
+    Huey calls this in its main thread just before the process ends, while the workers' threads go on. The one part
+    of the story that happens in a hook, because Huey tells of the end nowhere else.
+    """
+    for lease in list(running.values()):
+        lease.stop(Stop.SHUTDOWN)
+    deadline = time.monotonic() + HAND_BACK_S
+    while running and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+@huey.on_startup()
+def start_courier() -> None:
+    """Once per process: post deliveries. Huey calls this in each worker thread."""
+    if courier:
+        courier.start()
+
+
+@huey.periodic_task(crontab(minute="*"))
+def sweep() -> None:
+    """Remove containers and volumes that no running attempt owns. Harmless when several consumers do it."""
+    for name in executor.sweep(is_running):
+        log.warning("orphan removed: %s", name)
+
+
+def is_running(job_id: str, fence: int) -> bool:
+    """True if this very attempt of a job is under way."""
+    try:
+        job = store.get(job_id)
+    except JobNotFound:
+        return False
+    return job.status is Status.ACTIVE and job.fence == fence
