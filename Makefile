@@ -1,0 +1,55 @@
+# Every command of the project; `make` alone lists them.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: help demo run test check fix fast bench config clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: $(VENV)/ready ## set everything up, build examples/react-app through the service, show it live
+	@$(RUN) cli.py demo
+
+run: $(VENV)/ready ## serve on PORT (3001) until Ctrl-C, with all it needs
+	@$(RUN) cli.py run
+
+test: $(VENV)/ready ## all tests: checks, then unit, Redis, Docker and end-to-end tests
+	@$(RUN) cli.py test
+
+check: $(VENV)/ready ## what needs no Docker: format, lint, types, spelling, fast tests with branch coverage
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy .
+	$(VENV)/bin/codespell
+	$(VENV)/bin/coverage erase
+	$(VENV)/bin/coverage run -m pytest -q -m "not engine and not e2e"
+	$(VENV)/bin/coverage combine -q
+	$(VENV)/bin/coverage report
+
+fast: $(VENV)/ready ## only the fast tests
+	@$(VENV)/bin/pytest -q -m "not engine and not e2e"
+
+fix: $(VENV)/ready ## format, and mend what the linter can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(VENV)/ready ## measure against the bare host and plain docker run (see bench/README.md)
+	@$(RUN) cli.py bench
+
+config: $(VENV)/ready ## the settings in effect, secrets hidden
+	@$(RUN) cli.py config
+
+clean: ## remove the virtual environment and all data
+	rm -rf $(VENV) .data .coverage* .mypy_cache .pytest_cache .ruff_cache
+
+# A Debian without python3-venv can import venv but not make one: the sentence names the package.
+$(VENV)/ready: requirements.txt requirements-dev.txt
+	@echo "Python environment: making $(VENV) (once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; this is `$(PYTHON) --version`."; exit 1; }
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV) || \
+	  { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv --clear $(VENV); } || \
+	  { echo "No virtual environment can be made. Run: sudo apt-get install python3-venv"; exit 1; }
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,91 @@
+"""The command line: what `make` calls."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import config
+import demo
+import machine
+import stack
+from config import Settings
+from errors import ChefError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 is success, 1 a failure of what was run, 2 a mistake in settings or set-up."""
+    parser = argparse.ArgumentParser(prog="cli.py", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (command, text) in COMMANDS.items():
+        commands.add_parser(name, help=text).set_defaults(command=command)
+    chosen: Callable[[Settings], int] = parser.parse_args(arguments).command
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return chosen(config.load())
+    except KeyboardInterrupt:
+        print("\nstopped")
+        return 130
+    except ChefError as error:
+        print(f"\nFailed: {error}", file=sys.stderr)
+        return 2
+
+
+def run_demo(settings: Settings) -> int:
+    """Bring everything up on free ports, build the example, take everything down."""
+    started = time.monotonic()
+    beside = settings.model_copy(update={"redis_prefix": stack.unique_prefix()})
+    log = settings.data_dir / "demo.log"
+    with stack.running(beside, say, port=0, log=log) as service:
+        print(f"Logs of API and worker: {log}\nReady after {time.monotonic() - started:.1f} s\n")
+        code = demo.build_example(service)
+    print(f"\nAll that was started is stopped; {time.monotonic() - started:.1f} s in all.")
+    return code
+
+
+def serve(settings: Settings) -> int:
+    """Serve until Ctrl-C, or until a part ends."""
+    with stack.running(settings, say, port=settings.port) as service:
+        print(f"Serving on {service.url}, Ctrl-C stops. Try: curl {service.url}/api/health", flush=True)
+        while True:
+            service.check()
+            time.sleep(0.5)
+
+
+def make_images(settings: Settings) -> int:
+    """Make the job images if they are not there."""
+    with machine.docker_engine(settings.docker_host, settings.data_dir, say):
+        stack.make_images(settings, say)
+    return 0
+
+
+def show_config(settings: Settings) -> int:
+    """Print the settings in effect; secrets are masked by their type."""
+    for name, value in sorted(settings.model_dump().items()):
+        print(f"{name.upper()}={value}")
+    return 0
+
+
+def say(text: str) -> None:
+    """One line about the set-up."""
+    print(f"  {text}", flush=True)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+COMMANDS: dict[str, tuple[Callable[[Settings], int], str]] = {
+    "demo": (run_demo, "build examples/react-app through the service and show it live"),
+    "run": (serve, "serve until Ctrl-C"),
+    "images": (make_images, "make the job images"),
+    "config": (show_config, "print the settings in effect, secrets hidden"),
+}
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    sys.exit(main())
