@@ -138,10 +138,17 @@ def show_webhook(service: Stack, job_id: str, screen: Screen) -> bool:
         for event in list(service.events):
             if event["body"]["jobId"] == job_id and "conclusion" in event["body"]:
                 screen.line(f"webhook: POST {event['path']} received, signature verified, id {event['id']}")
-                screen.line(f"  {json.dumps(event['body'], ensure_ascii=False)[:300]}…")
+                for name, value in event["body"].items():
+                    screen.line(f"  {name:<13} {shortened(value)}")
                 progress = sum(1 for e in service.events if e["body"]["jobId"] == job_id) - 1
                 screen.line(f"  after {progress} progress webhooks")
                 return True
         time.sleep(0.05)
     screen.line(f"webhook: none received within {WEBHOOK_S:.0f} s; the worker's log says why")
     return False
+
+
+def shortened(value: object) -> str:
+    """A value as one line of JSON that fits beside its name."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 90 else f"{text[:89]}…"
