@@ -12,7 +12,7 @@ LEVELS = {
     0: {"config", "errors", "jobs", "intake", "retry", "lease"},
     1: {"store", "webhook", "executor", "artifacts", "machine"},
     2: {"tasks", "consumer", "delivery"},
-    3: {"app", "wire", "logview", "cli", "demo", "stack"},
+    3: {"app", "server", "wire", "logview", "cli", "demo", "stack"},
 }
 LEVEL_OF = {module: level for level, modules in LEVELS.items() for module in modules}
 #: Outside libraries with one home each (and the machine, which only looks whether they answer).

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.util
 import json
 import os
 import signal
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 
 import machine
+from server import ReadDeadline
 from tests.api_cases import UNKNOWN
 from tests.serving import IO_SECONDS
 
@@ -310,12 +310,7 @@ def test_stalled_crowd(server: Server) -> None:
 
 def test_read_deadline() -> None:
     """A connection whose request is not complete in time sees its end; others, and those that are done, do not."""
-    spec = importlib.util.spec_from_file_location("gunicorn_conf", ROOT / "gunicorn.conf.py")
-    assert spec
-    assert spec.loader
-    conf = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(conf)
-    deadline = conf.ReadDeadline()
+    deadline = ReadDeadline()
     ours, theirs = socket.socketpair()
     done, other = socket.socketpair()
     ours.settimeout(5)
