@@ -54,7 +54,7 @@ def open_store(**patience: Any) -> Store:
 
 store = open_store()
 shelf = Shelf(settings.data_dir / "artifacts")
-executor = Executor(settings.docker_host, Images(settings.data_dir / "images"))
+executor = Executor(settings.docker_host, Images(settings.data_dir / "images"), service=settings.redis_prefix)
 policy = retry.Policy(settings.retry_attempts, settings.retry_base_seconds, settings.retry_cap_seconds)
 huey = JobHuey("chef", store=store, owner=OWNER, slots=settings.max_concurrent_workers, url=settings.redis_url)
 courier = Courier(store, Sender(settings.endpoint), OWNER) if settings.endpoint else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 MTIME = 315_532_800  # 1980-01-01, the oldest moment that zip tools take
@@ -30,11 +30,6 @@ def pack(files: Mapping[str, str]) -> list[bytes]:
     for path, text in sorted(files.items()):
         blocks += _file(f"{PROJECT}/{path}", text.encode("utf-8", "replace"))
     return [*blocks, bytes(2 * tarfile.BLOCKSIZE)]
-
-
-def size(blocks: Iterable[bytes]) -> int:
-    """Length of the archive in bytes."""
-    return sum(map(len, blocks))
 
 
 def check_path(path: str) -> None:

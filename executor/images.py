@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import certifi
 import docker
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound
+from requests.utils import DEFAULT_CA_BUNDLE_PATH as CERTIFI
 from urllib3.exceptions import HTTPError
 
 from errors import EngineFault, ImageUnavailable
@@ -77,7 +77,7 @@ class Images:
         """
         self._work_dir = work_dir
         self._say = say
-        self._ca_bundle = ca_bundle or next((path for path in CA_BUNDLES if path.exists()), Path(certifi.where()))
+        self._ca_bundle = ca_bundle or next((path for path in CA_BUNDLES if path.exists()), Path(CERTIFI))
         self._registry = _host_registry() if registry is None else registry
 
     @property

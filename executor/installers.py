@@ -31,12 +31,15 @@ class Tool:
         return tuple(f"{command} {option}".rstrip() for command in commands)
 
 
+# A registry that does not answer shows within seconds: trying the whole job again later is the store's part.
+_IMPATIENT = {"npm_config_fetch_retry_mintimeout": "1000", "npm_config_fetch_retry_maxtimeout": "5000"}
+
 NPM = Tool(
     name="npm",
     lockfiles=("package-lock.json", "npm-shrinkwrap.json"),
     frozen="npm ci --no-audit --no-fund",
     loose="npm install --no-audit --no-fund",
-    environment={"npm_config_update_notifier": "false"},
+    environment={"npm_config_update_notifier": "false", **_IMPATIENT},
 )
 PNPM = Tool(
     name="pnpm",
@@ -45,8 +48,12 @@ PNPM = Tool(
     loose="pnpm install --no-frozen-lockfile",
     scripts_off="--ignore-scripts --ignore-pnpmfile",
     scripts_on="--dangerously-allow-all-builds",
-    # A project may name another version of pnpm; fetching that one would be a second install.
-    environment={"npm_config_manage_package_manager_versions": "false", "npm_config_package_manager_strict": "false"},
+    environment={
+        # A project may name another version of pnpm; fetching that one would be a second install.
+        "npm_config_manage_package_manager_versions": "false",
+        "npm_config_package_manager_strict": "false",
+        **_IMPATIENT,
+    },
 )
 YARN = Tool(
     name="yarn",

@@ -82,6 +82,8 @@ class Log:
         tail.trim()
         missing = (tail.dropped_lines, tail.dropped_bytes)
         self._next_line += tail.dropped_lines
+        if tail.dropped_lines and not tail.pieces:  # a last line longer than the whole tail
+            tail.pieces.append(_Piece(self._phase, SYSTEM, time.time_ns() // 1_000_000, ""))
         for piece in tail.pieces:
             self._hand_out(piece, *missing)
             missing = (0, 0)

@@ -136,9 +136,9 @@ def test_odd_names(tmp_path: Path, dist: Path) -> None:
     assert skipped(found) == {"bad\ufffd": "name is not UTF-8"}
 
 
-def test_deep_folders(tmp_path: Path, dist: Path) -> None:
-    """Folders nested thousands deep neither break the collector nor hide what is near the top."""
-    (dist / "near").touch()
+@pytest.fixture
+def deep(dist: Path) -> Iterator[Path]:
+    """An output folder with 2,000 folders in each other."""
     here = os.open(dist, os.O_RDONLY)
     for _ in range(2000):
         os.mkdir("d", dir_fd=here)
@@ -146,12 +146,18 @@ def test_deep_folders(tmp_path: Path, dist: Path) -> None:
         os.close(here)
         here = following
     os.close(here)
+    yield dist
+    subprocess.run(["rm", "-rf", dist], check=True)  # Python's own removal gives up at this depth
+
+
+def test_deep_folders(tmp_path: Path, deep: Path) -> None:
+    """Folders nested thousands deep neither break the collector nor hide what is near the top."""
+    (deep / "near").touch()
 
     found, kept = collect(tmp_path)
 
     assert set(kept) == {"near"}
     assert skipped(found) == {"/".join("d" * 32): "too deep"}
-    subprocess.run(["rm", "-rf", dist], check=True)  # Python's own removal gives up at this depth
 
 
 def test_long_path(tmp_path: Path, dist: Path) -> None:
@@ -275,7 +281,8 @@ def test_reader_takes_any_cut() -> None:
 def test_reader_goes_on_after_a_lazy_taker() -> None:
     """What the taker of one file leaves unread does not shift the next file."""
     stream = head(2) + named("a", 3, b"abc") + named("b", 1, b"x")
+    blocks = [stream[at : at + 1] for at in range(len(stream))]
 
-    found = read([stream], LIMITS, lambda path, blocks: Artifact(path, len(next(iter(blocks), b"")[:1]), ""))
+    found = read(blocks, LIMITS, lambda path, content: Artifact(path, len(next(iter(content))), ""))
 
     assert [artifact.path for artifact in found.artifacts] == ["a", "b"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from executor.output import CUT, MAX_PIECES, Lines, Log
@@ -59,6 +59,8 @@ def _splits_a_character(data: bytes) -> bool:
 
 @settings(deadline=None)
 @given(NOISE, st.lists(st.integers(0, 2000), max_size=12))
+@example(b"x" * 100 + b"\rdone\n", [101])
+@example(b"old\r" + b"x" * 100 + b"\r\r\n", [50, 104, 105])
 def test_lines_however_cut(data: bytes, places: list[int]) -> None:
     """Any cutting of a stream gives the same lines: what a terminal would show last, valid text, within the cap."""
     lines = Lines(20)
@@ -72,6 +74,7 @@ def test_lines_however_cut(data: bytes, places: list[int]) -> None:
 
 @settings(deadline=None)
 @given(NOISE, st.lists(st.integers(0, 2000), max_size=12))
+@example(b"x" * 200, [])
 def test_bounds_however_cut(data: bytes, places: list[int]) -> None:
     """Head and tail hold all lines that fit, the rest is counted exactly, and the numbers have no hole."""
     everything = "".join(chunk.text for chunk in logged(LIMITS, ("stdout", data)))
@@ -94,17 +97,20 @@ def test_bounds_however_cut(data: bytes, places: list[int]) -> None:
         end = chunk.end_line
 
 
-def test_head_and_tail_exactly() -> None:
+@pytest.mark.parametrize("head", [100, 105, 109, 110])
+@pytest.mark.parametrize("whole", [True, False])
+def test_head_and_tail_exactly(head: int, whole: bool) -> None:
     """The head ends before the first line that does not fit; the tail is the longest end that fits."""
     lines = [f"line {at:04}\n" for at in range(30)]  # 10 bytes each
+    parts = ["".join(lines)] if whole else lines
+    limits = replace(SMALL, log_head_bytes=head)
 
-    chunks = logged(SMALL, ("stdout", "".join(lines).encode()), first_line=7)
+    chunks = logged(limits, *(("stdout", part.encode()) for part in parts), first_line=7)
 
-    assert [(chunk.first_line, chunk.dropped_lines, chunk.dropped_bytes) for chunk in chunks] == [
-        (7, 0, 0),
-        (32, 15, 150),
-    ]
-    assert "".join(chunk.text for chunk in chunks) == "".join(lines[:10] + lines[25:])
+    fit = head // 10
+    missing = [(chunk.first_line, chunk.dropped_lines, chunk.dropped_bytes) for chunk in chunks]
+    assert missing == [(7, 0, 0), (32, 25 - fit, 250 - 10 * fit)]
+    assert "".join(chunk.text for chunk in chunks) == "".join(lines[:fit] + lines[25:])
 
 
 def test_nothing_dropped_at_the_limit() -> None:

@@ -94,10 +94,13 @@ def test_missing_dependency(bench: Bench) -> None:
     assert "@chef-workers/no-such-package" in result.message
 
 
-def test_registry_out_of_reach(bench: Bench, tmp_path: Path, images: Images) -> None:
+def test_registry_out_of_reach(bench: Bench, tmp_path: Path) -> None:
     """An install that cannot reach the registry is an infrastructure fault, to be tried again."""
-    executor = Executor(ENGINE_URL, Images(tmp_path, registry="http://registry.invalid"), service=SERVICE)
-    executor._images.ensure = images.ensure  # type: ignore[method-assign]
+
+    class Elsewhere(Images):
+        registry_environment = {"npm_config_registry": "http://registry.invalid"}  # noqa: RUF012
+
+    executor = Executor(ENGINE_URL, Elsewhere(tmp_path), service=SERVICE)
 
     result = Bench(executor, bench.client, bench.ran).run(VITE_PAGE)
 
@@ -243,146 +246,6 @@ def test_stop(bench: Bench) -> None:
     assert bench.left_over() == []
 
 
-def test_no_network_while_building(bench: Bench) -> None:
-    """The build reaches nothing outside, not even a name, while loopback works."""
-    source = """
-        import http from "node:http"
-        import os from "node:os"
-        const server = http.createServer((_, answer) => answer.end("here")).listen(0, "127.0.0.1", async () => {
-            console.log("loopback", await (await fetch(`http://127.0.0.1:${server.address().port}`)).text())
-            for (const url of ["http://1.1.1.1", "http://172.17.0.1", "https://example.com"])
-                await fetch(url, { signal: AbortSignal.timeout(3000) }).then(() => console.log("open", url), () => {})
-            console.log("interfaces", Object.keys(os.networkInterfaces()).join())
-            server.close()
-        })
-    """
-    watch = Recorder()
-
-    result = bench.script(source, watch=watch)
-
-    assert result.conclusion is Conclusion.SUCCESS, result.message
-    assert "loopback here" in watch.text("stdout")
-    assert "open" not in watch.text("stdout")
-    assert "interfaces lo\n" in watch.text("stdout")
-
-
-def test_who_the_job_is(bench: Bench) -> None:
-    """A job is its slot's user without capabilities, on a read-only root, and sees the given variables only."""
-    source = """
-        import fs from "node:fs"
-        import os from "node:os"
-        const status = fs.readFileSync("/proc/self/status", "utf8")
-        const refused = ["/etc/x", "/usr/x", "/root/x", "/var/tmp/x"].filter((path) => {
-            try { fs.writeFileSync(path, ""); return false } catch { return true } })
-        console.log(JSON.stringify({
-            user: os.userInfo().username, host: os.hostname(), refused: refused.length,
-            caps: status.match(/Cap(?:Eff|Bnd):\\s*(\\w+)/g), nnp: /NoNewPrivs:\\s*1/.test(status),
-            env: Object.keys(process.env).sort(),
-        }))
-    """
-    watch = Recorder()
-
-    bench.run({"package.json": "{}", "who.mjs": source}, command="node who.mjs", env={"MINE": "1"}, watch=watch)
-
-    who = json.loads(watch.text("stdout"))
-    assert (who["user"], who["host"], who["refused"], who["nnp"]) == ("job7", "job", 4, True)
-    assert all(int(caps.split()[1], 16) == 0 for caps in who["caps"])
-    known = {
-        "CI",
-        "HOME",
-        "HOSTNAME",
-        "LANG",
-        "NODE_EXTRA_CA_CERTS",
-        "NO_COLOR",
-        "OLDPWD",
-        "PATH",
-        "PWD",
-        "SSL_CERT_FILE",
-    }
-    assert set(who["env"]) - known == {"MINE", "npm_config_update_notifier"}
-
-
-def test_own_environment(bench: Bench) -> None:
-    """A job's variables cannot change how its files are unpacked, and never reach the install."""
-    env = {
-        "TAR_OPTIONS": "--exclude=*",
-        "LD_PRELOAD": "/work/project/x.so",
-        "SECRET": "s3cret",
-        "PATH": "/usr/local/bin:/bin",
-    }
-    package = '{"scripts":{"preinstall":"echo install:$SECRET"},"dependencies":{"picocolors":"1.1.1"}}'
-    files = {"package.json": package, "a.txt": "unpacked"}
-    watch = Recorder()
-
-    result = bench.run(
-        files, command="cat a.txt; echo; echo command:$SECRET", env=env, install_scripts=True, watch=watch
-    )
-
-    assert result.conclusion is Conclusion.SUCCESS, watch.text()
-    assert "unpacked" in watch.text("stdout")
-    assert "command:s3cret" in watch.text("stdout")
-    assert "install:s3cret" not in watch.text()
-
-
-@pytest.mark.parametrize("scripts", [False, True])
-def test_install_scripts(bench: Bench, scripts: bool) -> None:
-    """Install scripts run only when the request asks for them."""
-    package = '{"scripts":{"postinstall":"echo ran > ran.txt","build":"ls"},"dependencies":{"picocolors":"1.1.1"}}'
-    watch = Recorder()
-
-    bench.run({"package.json": package}, install_scripts=scripts, watch=watch)
-
-    assert ("ran.txt" in watch.text("stdout")) is scripts
-
-
-def test_links_in_output(bench: Bench) -> None:
-    """Links, pipes and unreadable files in the output are listed and never read."""
-    source = """
-        import fs from "node:fs"
-        import { execSync } from "node:child_process"
-        fs.mkdirSync("dist/sub", { recursive: true })
-        fs.writeFileSync("dist/good.txt", "good")
-        fs.writeFileSync("dist/locked.txt", "locked", { mode: 0 })
-        fs.symlinkSync("/etc/passwd", "dist/passwd")
-        fs.symlinkSync("/etc", "dist/sub/etc")
-        execSync("mkfifo dist/pipe")
-    """
-    watch = Recorder()
-
-    result = bench.script(source, watch=watch)
-
-    assert watch.files == {"good.txt": b"good"}
-    assert sorted((entry["path"], entry["reason"]) for entry in result.skipped) == [
-        ("locked.txt", "unreadable"),
-        ("passwd", "symlink"),
-        ("pipe", "fifo"),
-        ("sub/etc", "symlink"),
-    ]
-
-
-def test_output_folder_is_a_link(bench: Bench) -> None:
-    """An output folder that is a link is not followed."""
-    watch = Recorder()
-
-    result = bench.script("import fs from 'node:fs'; fs.symlinkSync('/etc', 'dist')", watch=watch)
-
-    assert (watch.files, result.detail) == ({}, {"outputDir": None})
-    assert result.skipped == ({"path": "dist", "reason": "not a real folder"},)
-
-
-def test_output_too_large(bench: Bench) -> None:
-    """An output above the limit is refused as a whole, by its size on paper."""
-    source = (
-        "import fs from 'node:fs'; fs.mkdirSync('dist'); fs.writeFileSync('dist/a', ''); fs.truncateSync('dist/a', 9e7)"
-    )
-    watch = Recorder()
-
-    result = bench.script(source, watch=watch, limits={"artifact_bytes": 1 << 20})
-
-    assert (result.reason, watch.files) == (Reason.ARTIFACT_TOO_LARGE, {})
-    assert "1,048,576 bytes" in result.message
-
-
 def test_older_attempts_are_removed(bench: Bench) -> None:
     """Before an attempt starts, what an older attempt of the same job left is removed; other jobs keep theirs."""
     job, other = bench.job(fence=2), bench.job()
@@ -397,17 +260,19 @@ def test_older_attempts_are_removed(bench: Bench) -> None:
 
 
 def test_sweep(bench: Bench) -> None:
-    """A sweep removes what carries our label and is not live, and touches nothing else."""
+    """A sweep removes what carries our label and is not live, and touches nothing of anybody else."""
     job = bench.job()
     labels = {LABEL: "1", f"{LABEL}.service": SERVICE, f"{LABEL}.job": job.id, f"{LABEL}.attempt": "3"}
     bench.client.api.create_volume(f"cw-test-{job.id}", labels=labels)
-    stranger = bench.client.volumes.create(f"stranger-{job.id}")
+    bench.client.api.create_volume(f"stranger-{job.id}")
+    bench.client.api.create_volume(f"other-service-{job.id}", labels={**labels, f"{LABEL}.service": "another"})
 
     kept = bench.executor.sweep(lambda job_id, attempt: (job_id, attempt) == (job.id, 3) or job_id != job.id)
     removed = bench.executor.sweep(lambda job_id, _: job_id != job.id)
 
     assert (kept, removed) == ([], [f"cw-test-{job.id}"])
-    stranger.remove()
+    for name in ("stranger", "other-service"):
+        bench.client.api.remove_volume(f"{name}-{job.id}")
 
 
 def test_several_at_once(bench: Bench) -> None:
