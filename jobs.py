@@ -4,10 +4,41 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
+
+from reasons import Conclusion, Reason, ReasonClass
+from submission import RetryRule
+
+# The reasons are part of this vocabulary, in a file of their own.
+__all__ = [
+    "QUEUES",
+    "QUEUE_NAMES",
+    "TRANSITIONS",
+    "Artifact",
+    "Claim",
+    "Conclusion",
+    "Delivery",
+    "Endpoint",
+    "Job",
+    "JobType",
+    "Limits",
+    "OutputChunk",
+    "Phase",
+    "PhaseTime",
+    "Reason",
+    "ReasonClass",
+    "Request",
+    "Result",
+    "Retry",
+    "Status",
+    "diagram",
+    "is_id",
+    "iso",
+    "new_id",
+]
 
 
 class JobType(StrEnum):
@@ -55,104 +86,6 @@ TRANSITIONS: dict[str, tuple[frozenset[Status], Status]] = {
     "give_up": (frozenset({Status.ACTIVE}), Status.FAILED),
     "cancel": (frozenset({Status.PENDING}), Status.FAILED),
     "expire": (frozenset({Status.PENDING}), Status.FAILED),
-}
-
-
-class Conclusion(StrEnum):
-    """How a job ended, in one word."""
-
-    SUCCESS = "success"
-    FAILURE = "failure"
-    ERROR = "error"
-    TIMEOUT = "timeout"
-    OOM = "oom"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-
-
-class ReasonClass(StrEnum):
-    """Whose doing an end was; this decides about retries."""
-
-    USER = "user"
-    LIMIT = "limit"
-    INFRASTRUCTURE = "infrastructure"
-    CALLER = "caller"
-
-
-class Reason(StrEnum):
-    """Why a job did not succeed: a closed list, each with its class and conclusion."""
-
-    INSTALL_FAILED = "install_failed"
-    BUILD_FAILED = "build_failed"
-    TESTS_FAILED = "tests_failed"
-    LINT_FAILED = "lint_failed"
-    COMMAND_NOT_FOUND = "command_not_found"
-    INVALID_PROJECT = "invalid_project"
-    TIMEOUT = "timeout"
-    OUT_OF_MEMORY = "out_of_memory"
-    DISK_FULL = "disk_full"
-    OUTPUT_LIMIT = "output_limit"
-    ARTIFACT_TOO_LARGE = "artifact_too_large"
-    WORKER_LOST = "worker_lost"
-    RUNTIME_UNAVAILABLE = "runtime_unavailable"
-    IMAGE_PULL_FAILED = "image_pull_failed"
-    CONTAINER_START_FAILED = "container_start_failed"
-    REGISTRY_UNREACHABLE = "registry_unreachable"
-    STORAGE_FAILED = "storage_failed"
-    INTERNAL_ERROR = "internal_error"
-    CANCELLED = "cancelled"
-    SUPERSEDED = "superseded"
-    EXPIRED = "expired"
-
-    @property
-    def reason_class(self) -> ReasonClass:
-        """The class this reason belongs to."""
-        return _CLASS_OF[self]
-
-    @property
-    def conclusion(self) -> Conclusion:
-        """The conclusion a job ends with for this reason."""
-        return _CONCLUSION_OF.get(self, _CONCLUSION_OF_CLASS[self.reason_class])
-
-
-_REASONS_OF: dict[ReasonClass, tuple[Reason, ...]] = {
-    ReasonClass.USER: (
-        Reason.INSTALL_FAILED,
-        Reason.BUILD_FAILED,
-        Reason.TESTS_FAILED,
-        Reason.LINT_FAILED,
-        Reason.COMMAND_NOT_FOUND,
-        Reason.INVALID_PROJECT,
-    ),
-    ReasonClass.LIMIT: (
-        Reason.TIMEOUT,
-        Reason.OUT_OF_MEMORY,
-        Reason.DISK_FULL,
-        Reason.OUTPUT_LIMIT,
-        Reason.ARTIFACT_TOO_LARGE,
-    ),
-    ReasonClass.INFRASTRUCTURE: (
-        Reason.WORKER_LOST,
-        Reason.RUNTIME_UNAVAILABLE,
-        Reason.IMAGE_PULL_FAILED,
-        Reason.CONTAINER_START_FAILED,
-        Reason.REGISTRY_UNREACHABLE,
-        Reason.STORAGE_FAILED,
-        Reason.INTERNAL_ERROR,
-    ),
-    ReasonClass.CALLER: (Reason.CANCELLED, Reason.SUPERSEDED, Reason.EXPIRED),
-}
-_CLASS_OF = {reason: kind for kind, reasons in _REASONS_OF.items() for reason in reasons}
-_CONCLUSION_OF_CLASS: dict[ReasonClass, Conclusion] = {
-    ReasonClass.USER: Conclusion.FAILURE,
-    ReasonClass.LIMIT: Conclusion.FAILURE,
-    ReasonClass.INFRASTRUCTURE: Conclusion.ERROR,
-    ReasonClass.CALLER: Conclusion.CANCELLED,
-}
-_CONCLUSION_OF: dict[Reason, Conclusion] = {
-    Reason.TIMEOUT: Conclusion.TIMEOUT,
-    Reason.OUT_OF_MEMORY: Conclusion.OOM,
-    Reason.EXPIRED: Conclusion.EXPIRED,
 }
 
 
@@ -206,7 +139,8 @@ class Request:
 
     def to_bytes(self) -> bytes:
         """As the store keeps it: UTF-8 JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":")).encode()
+        values = {item.name: getattr(self, item.name) for item in fields(self)}  # asdict would copy every file
+        return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
 
     @classmethod
     def from_bytes(cls, stored: bytes) -> Request:
@@ -336,6 +270,7 @@ class Job:
     attempts: tuple[dict[str, Any], ...] = ()
     tags: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    retry: RetryRule | None = None
 
     @property
     def queue(self) -> str:
@@ -377,6 +312,8 @@ class Job:
         }
         if self.cancel_reason and not self.status.is_final:
             body["cancelRequested"] = {"reason": self.cancel_reason, "message": self.cancel_message or None}
+        if self.retry:
+            body["retry"] = self.retry.to_json()
         if self.replay_of:
             body["replayOf"] = self.replay_of
         return body

@@ -6,13 +6,14 @@ local job = load(ARGV[1])
 if not holds(job, ARGV[2]) then
   return 'lost'
 end
-local kept = tonumber(job.log_lines or 0)
+local kept, bytes = tonumber(job.log_lines or 0), 0
 for i = 3, #ARGV, 2 do
   local end_line = tonumber(ARGV[i])
   if end_line > kept then
     redis.call('XADD', key('log', job.id), ARGV[i] .. '-0', 'chunk', ARGV[i + 1])
-    kept = end_line
+    kept, bytes = end_line, bytes + #ARGV[i + 1]
   end
 end
 redis.call('HSET', key('job', job.id), 'log_lines', kept)
+redis.call('HINCRBY', key('job', job.id), 'bytes', bytes)
 return 'ok'

@@ -1,9 +1,9 @@
 -- What several moves share. Comes after keys.lua and the constants that Python writes on top of every script:
 -- PREFIX, MOVES (jobs.TRANSITIONS: name -> {from = {status = true}, to = status}), FINAL ({status = true}), QUEUES,
--- NOTIFY (webhooks are on), MAX_STALLS.
+-- NOTIFY (webhooks are on), and the fields of store.Rules in capitals.
 -- A job's record has, beside the fields of jobs.Job: queue, turn (its place in its flow), outcome (how the last run
--- left it: fence|conclusion|reason), attempt_started_ms, log_from (log_lines when the attempt began),
--- progress_delivery and progress_due_ms (the pending progress webhook).
+-- left it: fence|conclusion|reason), attempt_started_ms, log_from (log_lines when the attempt began), bytes (what it
+-- occupies), progress_delivery and progress_due_ms (the pending progress webhook), result_delivery.
 
 local PLACES_PER_PRIORITY = 1e13 -- turns are smaller; priority * this + turn stays exact in a double
 local PROGRESS_EVERY_MS = 2000
@@ -21,24 +21,27 @@ local function even_when_full()
 end
 
 local function count(what)
-  redis.call('HINCRBY', key('counters'), what, 1)
+  return redis.call('HINCRBY', key('counters'), what, 1)
 end
 
 local FIELDS = {
   'status', 'queue', 'type', 'priority', 'chat_id', 'turn', 'fence', 'attempt', 'owner', 'stalls', 'created_ms',
-  'attempt_started_ms', 'log_from', 'log_lines', 'progress', 'phase', 'cancel_reason', 'cancel_message', 'outcome',
-  'attempts', 'progress_delivery', 'progress_due_ms',
+  'started_ms', 'expires_at_ms', 'attempt_started_ms', 'log_from', 'log_lines', 'progress', 'phase', 'cancel_reason',
+  'cancel_message', 'outcome', 'attempts', 'bytes', 'progress_delivery', 'progress_due_ms', 'result_delivery',
 }
 
 -- The record as a table of strings (false where a field is missing), or nil if there is none that can be used.
 local function load(id)
   local values = redis.pcall('HMGET', key('job', id), unpack(FIELDS))
-  if values.err or not (values[1] and values[2] and values[6]) then
+  if values.err then
     return nil
   end
   local job = { id = id }
   for i, name in ipairs(FIELDS) do
     job[name] = values[i]
+  end
+  if not (job.status and job.queue and job.type and job.chat_id and tonumber(job.priority) and tonumber(job.turn)) then
+    return nil
   end
   return job
 end
@@ -77,13 +80,23 @@ local function place(priority, turn)
   return -priority * PLACES_PER_PRIORITY + turn
 end
 
--- A flow stands in the line once, at the place of its oldest job or behind those served after it (see claim.lua).
+-- A flow stands in the line once: where its oldest job belongs, or behind the others once it was served.
 local function stand_in_line(job, since_ms)
   local flow = flow_of(job)
   redis.call('ZADD', key('waiting', job.queue), since_ms, job.id)
   redis.call('ZADD', key('flow', job.queue .. ':' .. flow), job.turn, job.id)
   redis.call('ZADD', key('ready', job.queue), 'LT', place(job.priority, job.turn), flow)
   ring()
+end
+
+-- Behind all flows of its priority, if the flow has jobs left: chats take turns.
+local function stand_at_the_end(queue, flow)
+  local priority = tonumber(string.match(flow, '^(-?%d+):'))
+  if priority and redis.call('EXISTS', key('flow', queue .. ':' .. flow)) == 1 then
+    redis.call('ZADD', key('ready', queue), place(priority, redis.call('INCR', key('turn'))), flow)
+  else
+    redis.call('ZREM', key('ready', queue), flow)
+  end
 end
 
 local function leave_line(job)
@@ -102,15 +115,23 @@ local function wait(job, due_ms, now)
     return stand_in_line(job, due_ms)
   end
   redis.call('ZADD', key('delayed', job.queue), due_ms, job.id)
+  redis.call('HSET', key('job', job.id), 'run_at_ms', due_ms)
   ring() -- so that a waiting worker learns the new moment
 end
 
 -- Runs and ends ---------------------------------------------------------------------------------------------------
 
+-- A run that ends may be what its chat's held flows wait for.
 local function leave_run(job)
   redis.call('ZREM', key('active', job.queue), job.id)
   redis.call('SREM', key('running', job.chat_id), job.id)
   redis.call('HDEL', key('job', job.id), 'owner')
+  for _, held in ipairs(redis.call('SMEMBERS', key('held', job.chat_id))) do
+    local queue, flow = string.match(held, '^([^:]*):(.*)$')
+    stand_at_the_end(queue, flow)
+    ring()
+  end
+  redis.call('DEL', key('held', job.chat_id))
 end
 
 -- Append this attempt to the record. how: conclusion, reason, message; decision: 'final', 'retry'; why: one sentence.
@@ -137,12 +158,13 @@ local function add_delivery(job, event, due_ms, now)
   local id = job.id .. '-' .. seq
   redis.call('HSET', key('delivery', id), 'job_id', job.id, 'event', event, 'seq', seq, 'attempt', 0, 'created_ms', now)
   redis.call('ZADD', key('outbox'), due_ms, id)
+  redis.call('HSET', key('job', job.id), event .. '_delivery', id)
   ring_outbox()
-  return id
 end
 
 local function drop_delivery(id)
   redis.call('ZREM', key('outbox'), id)
+  redis.call('ZREM', key('given_up'), id)
   redis.call('DEL', key('delivery', id))
 end
 
@@ -151,38 +173,37 @@ local function is_old_news(job_id, event, seq)
   return event == 'progress' and redis.call('HGET', key('job', job_id), 'seq') ~= seq
 end
 
--- One pending progress delivery per job: at once for a new phase, else two seconds after the last one.
-local function announce_progress(job, at_once, now)
-  local due = math.max(now, (tonumber(job.progress_due_ms) or 0) + PROGRESS_EVERY_MS)
-  if at_once then
-    due = now
+-- The end ---------------------------------------------------------------------------------------------------------
+
+-- How long runs of this type take, and of all types: each new one counts a fifth.
+local function learn_pace(job, duration_ms)
+  for _, name in ipairs({ job.type, '*' }) do
+    local known = tonumber(redis.call('HGET', key('pace'), name) or duration_ms)
+    redis.call('HSET', key('pace'), name, math.floor(known + (duration_ms - known) / 5))
   end
-  local pending = job.progress_delivery
-  if pending and not at_once then
-    return
-  elseif pending then
-    redis.call('ZADD', key('outbox'), 'XX', 'LT', due, pending)
-    ring_outbox()
-  else
-    pending = add_delivery(job, 'progress', due, now)
-  end
-  redis.call('HSET', key('job', job.id), 'progress_delivery', pending, 'progress_due_ms', due)
 end
 
--- The end of a job, whoever ends it. how: conclusion, reason, message. False if the move is not allowed.
+-- Whoever ends a job does it here. how: conclusion, reason, message. False if the move is not allowed.
 local function finish(job, name, how, now)
   local was_active = job.status == 'active'
   if not move(job, name) then
     return false
   end
+  local bytes = (tonumber(job.bytes) or 0) + redis.call('STRLEN', key('request', job.id))
   redis.call('HSET', key('job', job.id), 'finished_ms', now, 'conclusion', how.conclusion, 'reason', how.reason,
-    'message', how.message)
+    'message', how.message, 'bytes', bytes)
+  redis.call('INCRBY', key('kept_bytes'), bytes)
   if was_active then
     leave_run(job)
   else
     leave_line(job)
+    redis.call('ZREM', key('expiring'), job.id)
   end
+  redis.call('SREM', key('unfinished', job.type .. ':' .. job.chat_id), job.id)
   redis.call('ZADD', key('ended', job.queue .. ':' .. job.status), now, job.id)
+  if how.conclusion == 'error' then
+    redis.call('ZADD', key('dead'), redis.call('INCR', key('dead_number')), job.id)
+  end
   if job.progress_delivery then
     drop_delivery(job.progress_delivery)
     redis.call('HDEL', key('job', job.id), 'progress_delivery')
@@ -197,4 +218,29 @@ end
 -- How a job ends that was cancelled: its flag says why.
 local function as_cancelled(job)
   return { conclusion = 'cancelled', reason = job.cancel_reason, message = job.cancel_message or '' }
+end
+
+-- End a pending job, ask the run of an active one to stop; the first reason counts.
+local function cancel(job, reason, message, now)
+  local ended = finish(job, 'cancel', { conclusion = 'cancelled', reason = reason, message = message }, now)
+  if not ended and job.status == 'active' and not job.cancel_reason then
+    redis.call('HSET', key('job', job.id), 'cancel_reason', reason, 'cancel_message', message)
+  end
+end
+
+-- Forget a job with everything that names it.
+local function forget(job)
+  leave_line(job)
+  leave_run(job)
+  redis.call('ZREM', key('expiring'), job.id)
+  redis.call('SREM', key('unfinished', job.type .. ':' .. job.chat_id), job.id)
+  for status in pairs(FINAL) do
+    if redis.call('ZREM', key('ended', job.queue .. ':' .. status), job.id) == 1 then
+      redis.call('DECRBY', key('kept_bytes'), tonumber(job.bytes) or 0)
+    end
+  end
+  redis.call('ZREM', key('dead'), job.id)
+  drop_delivery(job.progress_delivery or '')
+  drop_delivery(job.result_delivery or '')
+  redis.call('DEL', key('job', job.id), key('request', job.id), key('log', job.id))
 end

@@ -1,7 +1,7 @@
 -- Record how a run ended: active -> completed or failed, with its webhook; or -> pending, to be tried again.
 -- A job somebody asked to cancel is not tried again. Repeating the call (a client's retry) changes nothing.
--- ARGV: 1 id, 2 fence, 3 conclusion, 4 reason, 5 message, 6 result (JSON), 7 artifacts (JSON),
---       8 'retry' or 'final', 9 why that was decided, 10 delay of the retry in ms, 11 field that counts the failure.
+-- ARGV: 1 id, 2 fence, 3 conclusion, 4 reason, 5 message, 6 result (JSON), 7 artifacts (JSON), 8 bytes of artifacts,
+--       9 'retry' or 'final', 10 why that was decided, 11 delay of the retry in ms, 12 field that counts the failure.
 -- Returns 'ok', or 'lost' if this run no longer owns the job.
 even_when_full()
 local job = load(ARGV[1])
@@ -14,36 +14,40 @@ if not holds(job, ARGV[2]) then
 end
 local now, record = now_ms(), key('job', job.id)
 local how = { conclusion = ARGV[3], reason = ARGV[4], message = ARGV[5] }
+local why = ARGV[10]
 redis.call('HSET', record, 'outcome', outcome)
 
 local function try_again()
   move(job, 'retry')
-  record_attempt(job, how, 'retry', ARGV[9], tonumber(ARGV[10]), now)
-  redis.call('HINCRBY', record, ARGV[11], 1)
+  record_attempt(job, how, 'retry', why, tonumber(ARGV[11]), now)
+  redis.call('HINCRBY', record, ARGV[12], 1)
   leave_run(job)
-  wait(job, now + ARGV[10], now)
+  wait(job, now + ARGV[11], now)
   count('retries')
 end
 
 local function end_here()
-  local why = ARGV[9]
-  if ARGV[8] == 'retry' then
-    why = 'the job was cancelled'
-  end
-  record_attempt(job, how, 'final', why, 0, now)
-  if ARGV[8] == 'retry' then
-    how = as_cancelled(job)
-  end
   redis.call('HSET', record, 'result', ARGV[6], 'artifacts', ARGV[7])
+  job.bytes = (tonumber(job.bytes) or 0) + ARGV[8]
   if how.conclusion == 'success' then
     redis.call('HSET', record, 'progress', 100)
+  end
+  if how.conclusion == 'success' or how.conclusion == 'failure' then
+    learn_pace(job, now - (job.attempt_started_ms or now))
   end
   finish(job, how.conclusion == 'success' and 'complete' or 'fail', how, now)
 end
 
-if ARGV[8] == 'retry' and not job.cancel_reason then
+if ARGV[9] == 'retry' and not job.cancel_reason then
   try_again()
 else
+  if ARGV[9] == 'retry' then
+    why = 'the job was cancelled'
+  end
+  record_attempt(job, how, 'final', why, 0, now)
+  if ARGV[9] == 'retry' then
+    how = as_cancelled(job)
+  end
   end_here()
 end
 return 'ok'

@@ -12,19 +12,34 @@ local KEY = {
   delayed = 'delayed:',      -- <queue>  ZSET    pending jobs that may not start yet: id -> moment when they may
   flow = 'flow:',            -- <queue>:<priority>:<chat>  ZSET  one chat's waiting jobs: id -> its turn
   ready = 'ready:',          -- <queue>  ZSET    flows that may be served: <priority>:<chat> -> place in the line
+  held = 'held:',            -- <chat>   SET     flows that wait for a run of their chat to end: <queue>:<priority>:<chat>
   turn = 'turn',             --          STRING  counter; gives each job its turn, and a served flow a new place
   bell = 'bell',             --          ZSET    one member while there may be work; popped by a worker that waits
+  expiring = 'expiring',     --          ZSET    jobs that must have started: id -> moment by when
+  unfinished = 'unfinished:', -- <type>:<chat>  SET  ids of a chat's pending and active jobs
+  paused = 'paused',         --          HASH    <queue> or * -> <moment since>|<reason>: nothing starts
+  draining = 'draining',     --          HASH    <queue> or * -> <moment since>|<reason>: nothing is taken in
+  -- submissions
+  idempotency = 'idempotency:', -- <key> STRING  <hash of the body> <id>; forgotten after a day
+  fingerprint = 'fingerprint:', -- <fingerprint>  STRING  id; forgotten after a minute
   -- runs
   active = 'active:',        -- <queue>  ZSET    jobs under a lease: id -> moment when the lease ends
   running = 'running:',      -- <chat>   SET     ids of a chat's active jobs
+  workers = 'workers',       --          ZSET    worker -> moment until when it counts as alive
+  slots = 'slots',           --          HASH    worker -> how many jobs it runs at once
+  pace = 'pace',             --          HASH    <type> or * -> moving average of a run's ms
   -- ends
   ended = 'ended:',          -- <queue>:<status>  ZSET  finished jobs: id -> moment of the end
+  dead = 'dead',             --          ZSET    dead letters, jobs that failed by no fault of theirs: id -> number
+  dead_number = 'dead_number', --        STRING  counter for it
+  kept_bytes = 'kept_bytes', --          STRING  what finished jobs occupy: requests, logs, artifacts
   counters = 'counters',     --          HASH    what happened how often, for metrics
+  quarantine = 'quarantine', --          LIST    what was broken or forged, newest first, as JSON
   -- webhooks
   outbox = 'outbox',         --          ZSET    deliveries to make: id -> moment when due (leased: when the lease ends)
   delivery = 'delivery:',    -- <id>     HASH    job_id, event, seq, attempt, created_ms, owner, note
   outbox_bell = 'outbox_bell', --        ZSET    like bell, for deliveries
-  given_up = 'given_up',     --          ZSET    deliveries nobody accepted: id -> moment of giving up
+  given_up = 'given_up',     --          ZSET    results nobody accepted: delivery id -> moment of giving up
   nothing = 'nothing',       --          never exists; see common.lua
 }
 

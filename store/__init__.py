@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from store.admission import Admission
+from store.keeping import Keeping
 from store.moves import Moves
 from store.outbox import Outbox
+from store.queues import ALL, Queues
 from store.reading import Reading
+from store.suitability import Suitability
+from store.values import Closure, Closures, DeadLetter, Retention, Rules, Submitted, Waiting
+
+__all__ = [
+    "ALL",
+    "Closure",
+    "Closures",
+    "DeadLetter",
+    "Retention",
+    "Rules",
+    "Store",
+    "Submitted",
+    "Waiting",
+]
 
 
-class Store(Moves, Outbox, Reading):
+class Store(Admission, Moves, Outbox, Reading, Queues, Keeping, Suitability):
     """All that the service keeps, on one Redis server. Safe to share between threads; opens no connection before use.
 
     Every method may raise errors.StoreUnavailable: Redis does not answer in time, or refuses writes.
+    Its arguments are those of store.connection.Connection.
     """

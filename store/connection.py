@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,16 @@ from redis.retry import Retry as Resend
 
 from errors import StoreUnavailable
 from jobs import QUEUE_NAMES, TRANSITIONS, Status
+from store.values import Rules
 
 LUA = Path(__file__).parent.parent / "lua"
-SHARED = ("keys", "common")
+#: Files that stand before every move, in this order.
+SHARED = ("keys", "common", "due", "line")
 #: The longest time a call may block on the server, and what the network may add to it.
 LONGEST_BLOCK_S = 5.0
 ANSWER_S = 2.0
 #: How many threads may talk through one client at once; more wait their turn.
 CONNECTIONS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Bounds that the moves keep; the scripts know each by its name in capitals.
-
-    max_stalls: how often a job may lose its worker and still be tried again.
-    """
-
-    max_stalls: int = 2
 
 
 class Connection:
@@ -41,7 +33,7 @@ class Connection:
     Args:
         url: redis://, rediss:// or unix:// URL of one server.
         prefix: What all keys begin with.
-        lease_ms: How long a run owns its job without renewing.
+        lease_ms: How long a run owns its job, and a worker counts as alive, without renewing.
         timeout_s: How long one answer may take.
         retries: How often an unanswered call is sent again; moves are safe to repeat, `claim` alone is never repeated.
         notify: Whether ends and progress of jobs are put into the outbox.
@@ -57,15 +49,16 @@ class Connection:
         timeout_s: float = 2.0,
         retries: int = 2,
         notify: bool = True,
-        rules: Rules = Rules(),
+        rules: Rules | None = None,
     ) -> None:
         self.lease_ms = lease_ms
+        self.rules = rules or Rules()
         self._prefix = prefix + ":"
         self._redis = _client(url, timeout_s, retries)
         self._once = _client(url, timeout_s, 0)
         # A blocking pop whose client gives up first loses what the server popped meanwhile.
         self._blocking = _client(url, LONGEST_BLOCK_S + ANSWER_S, 0, connect_s=timeout_s)
-        constants = {"NOTIFY": notify, **{name.upper(): value for name, value in asdict(rules).items()}}
+        constants = {"NOTIFY": notify, **{name.upper(): value for name, value in asdict(self.rules).items()}}
         self._scripts = {
             name: self._redis.register_script(text) for name, text in _scripts(self._prefix, constants).items()
         }
@@ -82,6 +75,10 @@ class Connection:
         """One script, by its hash; the server is told its text when it does not know it (new, restarted, flushed)."""
         with translated():
             return self._scripts[script](args=args, client=self._once if once else self._redis)
+
+    def _pipeline(self) -> Any:
+        """Several commands in one round trip. No transaction: a full server refuses those, whatever is in them."""
+        return self._redis.pipeline(transaction=False)
 
 
 @contextlib.contextmanager

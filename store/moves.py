@@ -6,28 +6,29 @@ import json
 from collections.abc import Sequence
 
 from errors import JobNotFound, LeaseLost
-from jobs import QUEUES, Claim, Job, OutputChunk, Reason, Request, Result, Retry, new_id
-from store.connection import LONGEST_BLOCK_S, Connection, translated
-from store.records import chunk_to_bytes, job_fields, job_from_reply
+from jobs import Claim, Job, OutputChunk, Reason, Result, Retry
+from store.connection import LONGEST_BLOCK_S, translated
+from store.quarantine import Quarantine
+from store.records import BROKEN, chunk_to_bytes, job_from_reply
 
 #: Texts are stored up to this many characters.
 MESSAGE_CHARS = 4_000
 _COUNTED_IN = {"infrastructure": "infra_failures", "user": "user_failures"}
 
 
-class Moves(Connection):
-    """From submission to the end. Methods that take a fence raise LeaseLost when that run no longer owns its job."""
-
-    def add(self, request: Request) -> Job:
-        """Store a new job, ready to be claimed. When this returns, the job is kept."""
-        fields = {"queue": QUEUES[request.type], **job_fields(request)}
-        pairs = [item for pair in fields.items() for item in pair]
-        return job_from_reply(self._run("add", new_id(), request.to_bytes(), *pairs))
+class Moves(Quarantine):
+    """From claim to end. Methods that take a fence raise LeaseLost when that run no longer owns its job."""
 
     def claim(self, owner: str) -> Claim:
         """Take the best waiting job for `owner`, or learn how long nothing can be due (at most a second)."""
         found, answer = self._run("claim", owner, self.lease_ms, once=True)
-        return Claim(job_from_reply(answer)) if found else Claim(None, answer)
+        if not found:
+            return Claim(None, answer)
+        try:
+            return Claim(job_from_reply(answer))
+        except BROKEN as error:
+            self._set_aside(answer[answer.index(b"id") + 1], b" ".join(answer), repr(error)[:200])
+            return Claim(None)
 
     def beat(self, job_id: str, fence: int) -> bool:
         """Renew the lease; True if the job's cancellation is asked for. Raises LeaseLost."""
@@ -58,6 +59,7 @@ class Moves(Connection):
             result.message[:MESSAGE_CHARS],
             json.dumps(result.to_json()),
             json.dumps([artifact.to_json() for artifact in result.artifacts]),
+            sum(artifact.size for artifact in result.artifacts),
             "retry" if retry else "final",
             decision.why,
             decision.delay_ms,

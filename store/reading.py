@@ -5,7 +5,7 @@ from __future__ import annotations
 from errors import JobNotFound
 from jobs import QUEUE_NAMES, Job, OutputChunk, Request, Status
 from store.connection import Connection, translated
-from store.records import chunk_from_bytes, job_from_record
+from store.records import chunk_from_bytes, readable
 
 LOG_PAGE = 100
 
@@ -19,12 +19,13 @@ class Reading(Connection):
             self._redis.ping()
 
     def get(self, job_id: str) -> Job:
-        """A job's record. Raises JobNotFound."""
+        """A job's record. Raises JobNotFound if there is none, or it cannot be read."""
         with translated():
             record = self._redis.hgetall(self._key("job", job_id))
-        if not record:
+        job = readable(record)
+        if job is None:
             raise JobNotFound(f"no job {job_id}")
-        return job_from_record(record)
+        return job
 
     def request(self, job_id: str) -> Request:
         """What was asked for. Raises JobNotFound, or ValueError, KeyError, TypeError if it is broken."""
@@ -38,7 +39,7 @@ class Reading(Connection):
         """How many jobs each queue has: waiting, delayed, active, completed, failed. Costs the same for any number."""
         figures = {name: ("", name) for name in ("waiting", "delayed", "active")}
         figures |= {status: (f":{status}", "ended") for status in Status if status.is_final}
-        with translated(), self._redis.pipeline(transaction=False) as pipe:
+        with translated(), self._pipeline() as pipe:
             for queue in QUEUE_NAMES:
                 for suffix, name in figures.values():
                     pipe.zcard(self._key(name, queue + suffix))

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
-from jobs import Job, JobType, OutputChunk, Request, Status, iso
+from jobs import Job, JobType, OutputChunk, Status, iso
+from submission import RetryRule
 
 _NUMBERS = tuple(field.name for field in fields(Job) if field.type == "int")
 _TEXTS = tuple(field.name for field in fields(Job) if field.type == "str")
 _TABLES = ("result", "metadata")
 _LISTS = ("artifacts", "tags")
-
-
-def job_fields(request: Request) -> dict[str, str | int]:
-    """The fields of a new job's record that come from its request."""
-    return {"type": request.type, "priority": request.priority, "chat_id": request.chat_id}
+_CHUNK = tuple(field.name for field in fields(OutputChunk))
+#: What reading a broken record raises.
+BROKEN = (ValueError, KeyError, TypeError, AttributeError)
 
 
 def job_from_reply(reply: Sequence[bytes]) -> Job:
     """The job of a record as Redis lists it: field, value, field, value ...
 
     Raises:
-        ValueError, KeyError, TypeError: The record is broken.
+        One of BROKEN: The record cannot be read.
     """
     pairs = iter(reply)
     return job_from_record(dict(zip(pairs, pairs, strict=True)))
@@ -34,7 +33,7 @@ def job_from_record(record: dict[bytes, bytes]) -> Job:
     """The job of a record. Fields this version does not know are left out, missing ones have their defaults.
 
     Raises:
-        ValueError, KeyError, TypeError: The record is broken.
+        One of BROKEN: The record cannot be read.
     """
     stored = {name.decode(): value.decode(errors="replace") for name, value in record.items()}
     values: dict[str, Any] = {name: stored[name] for name in _TEXTS if name in stored}
@@ -42,7 +41,17 @@ def job_from_record(record: dict[bytes, bytes]) -> Job:
     values |= {name: json.loads(stored[name]) for name in _TABLES if name in stored}
     values |= {name: tuple(json.loads(stored[name])) for name in _LISTS if name in stored}
     values["attempts"] = tuple(_attempt(entry) for entry in json.loads(f"[{stored.get('attempts', '')}]"))
+    if "retry" in stored:
+        values["retry"] = RetryRule.from_json(json.loads(stored["retry"]))
     return Job(**{**values, "type": JobType(stored["type"]), "status": Status(stored["status"])})
+
+
+def readable(record: dict[bytes, bytes]) -> Job | None:
+    """The job of a record, or None if there is none or it is broken."""
+    try:
+        return job_from_record(record) if record else None
+    except BROKEN:
+        return None
 
 
 def _attempt(entry: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +73,8 @@ def _attempt(entry: dict[str, Any]) -> dict[str, Any]:
 
 def chunk_to_bytes(chunk: OutputChunk) -> bytes:
     """As the log keeps it: UTF-8 JSON."""
-    return json.dumps(asdict(chunk), ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+    values = {name: getattr(chunk, name) for name in _CHUNK}
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
 def chunk_from_bytes(stored: bytes) -> OutputChunk:

@@ -15,6 +15,7 @@ from tests.store_cases import BROKEN, FAULT, SUCCESS, claimed, request
 
 
 def _overdue(store: Store, job_id: str) -> None:
+    store.add(request(priority=20))  # what the claim below gets, so that the job stays where the takeover puts it
     store._redis.zadd("cw:active:builds", {job_id: 1})
     store.claim("w")
 
@@ -30,6 +31,11 @@ def _in_line(store: Store, job_id: str) -> None:
     store.claim("w")
 
 
+def _overripe(store: Store, job_id: str) -> None:
+    store._redis.zadd("cw:expiring", {job_id: 1})
+    store.tick()
+
+
 #: How each move is tried on a job, whatever its status, and whatever indexes would keep it from being tried.
 MOVES: dict[str, Callable[[Store, str], object]] = {
     "claim": _in_line,
@@ -39,8 +45,14 @@ MOVES: dict[str, Callable[[Store, str], object]] = {
     "release": lambda store, job_id: store.release(job_id, 7),
     "takeover": _overdue,
     "give_up": _hopeless,
+    "expire": _overripe,
     "cancel": lambda store, job_id: store.cancel(job_id),
 }
+
+
+def test_every_move_is_tried() -> None:
+    """A move that is added to the table is tried here."""
+    assert set(MOVES) == set(TRANSITIONS)
 
 
 @pytest.mark.parametrize("move", MOVES)

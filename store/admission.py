@@ -1,0 +1,125 @@
+"""How jobs come in: submitted by a caller, run anew, or replayed; and when they are turned away."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from errors import IdempotencyConflict, JobNotFound, QueueFull, StoreUnavailable
+from jobs import QUEUES, Job, Request, new_id
+from store.connection import Connection, translated
+from store.reading import Reading
+from store.records import job_from_reply
+from store.values import Submitted
+from submission import Options
+
+#: Share of the server's memory beyond which nothing new is taken in, so that what is inside can end.
+MEMORY_SHARE = 0.8
+MEMORY_SEEN_S = 1.0
+
+
+class MemoryGauge(Connection):
+    """Knows, to the second, whether the server has room for new jobs."""
+
+    _memory_seen_at = float("-inf")
+    _memory_share = 0.0
+
+    def memory_share(self) -> float:
+        """How much of its memory the server uses, 0 to 1 and beyond; 0 if it has no bound. At most a second old."""
+        if time.monotonic() - self._memory_seen_at > MEMORY_SEEN_S:
+            with translated():
+                memory = self._redis.info("memory")
+            self._memory_share = memory["used_memory"] / memory["maxmemory"] if memory["maxmemory"] else 0.0
+            self._memory_seen_at = time.monotonic()
+        return self._memory_share
+
+
+class Admission(MemoryGauge, Reading):
+    """Each way in is one script call: when it returns, the job is kept whole; when it raises, nothing is kept."""
+
+    def add(self, request: Request) -> Job:
+        """Take a job in without any options."""
+        return self.submit(request, Options()).job
+
+    def submit(self, request: Request, options: Options) -> Submitted:
+        """Take a job in, or find the one that this submission means again.
+
+        Raises:
+            IdempotencyConflict: The key was used with another body.
+            QueueFull: The queue is full, or is being drained.
+            StoreUnavailable: Also when Redis has used four fifths of its memory.
+        """
+        if self.memory_share() > MEMORY_SHARE:
+            raise StoreUnavailable("Redis is short of memory: no new jobs until some have ended and were removed")
+        outcome, answer = self._run(
+            "add", new_id(), request.to_bytes(), *_arguments(options), *_fields(request, options)
+        )
+        if outcome == b"conflict":
+            raise IdempotencyConflict(f"the idempotency key belongs to {answer.decode()}, which had another body")
+        if outcome == b"full":
+            raise QueueFull(f"{answer} jobs wait in the queue {QUEUES[request.type]}, which is its bound")
+        if outcome == b"draining":
+            reason = answer.decode().partition("|")[2]
+            raise QueueFull(f"the queue {QUEUES[request.type]} takes no new jobs: {reason or 'it is being drained'}")
+        return Submitted(job_from_reply(answer), outcome == b"new")
+
+    def rerun(self, job_id: str, *, idempotency_key: str = "") -> Job:
+        """A new job with the same request, tags, metadata and retry rule as an old one, finished or not.
+
+        Raises:
+            JobNotFound, QueueFull: As get and submit do.
+        """
+        old = self.get(job_id)
+        options = Options(
+            idempotency_key=idempotency_key, tags=old.tags, metadata=old.metadata, retry=old.retry, replay_of=job_id
+        )
+        return self.submit(self.request(job_id), options).job
+
+    def replay(self, job_id: str) -> Job:
+        """Run a dead letter's job anew and take the letter off the list. Repeated, it answers the same new job.
+
+        Raises:
+            JobNotFound: There is no such dead letter.
+        """
+        # The space keeps this apart from a caller's keys, which are printable words.
+        repeated = f"replay of {job_id}"
+        with translated():
+            listed = self._redis.zscore(self._key("dead"), job_id) is not None
+            known = listed or self._redis.exists(self._key("idempotency", repeated))
+        if not known:
+            raise JobNotFound(f"no dead letter {job_id}")
+        job = self.rerun(job_id, idempotency_key=repeated)
+        with translated():
+            self._redis.zrem(self._key("dead"), job_id)
+        return job
+
+
+def _arguments(options: Options) -> tuple[str | int, ...]:
+    return (
+        options.idempotency_key,
+        options.body_hash,
+        options.fingerprint,
+        options.delay_ms,
+        options.run_at_ms,
+        options.expires_in_ms,
+        "1" if options.supersede else "",
+    )
+
+
+def _fields(request: Request, options: Options) -> list[str | int]:
+    """The record of a new job; lua/add.lua relies on the order of the first four."""
+    fields: dict[str, str | int] = {
+        "queue": QUEUES[request.type],
+        "type": request.type,
+        "priority": request.priority,
+        "chat_id": request.chat_id,
+    }
+    if options.tags:
+        fields["tags"] = json.dumps(options.tags)
+    if options.metadata:
+        fields["metadata"] = json.dumps(options.metadata)
+    if options.retry:
+        fields["retry"] = json.dumps(options.retry.to_json())
+    if options.replay_of:
+        fields["replay_of"] = options.replay_of
+    return [item for pair in fields.items() for item in pair]

@@ -1,0 +1,43 @@
+"""Whether a Redis server can keep what this service promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from errors import StoreUnsuitable
+from store.connection import Connection, translated
+
+OLDEST = (6, 2)
+
+
+class Suitability(Connection):
+    """Asked once, when the service starts."""
+
+    def check_suitable(self) -> None:
+        """Return if the server is suitable.
+
+        Raises:
+            StoreUnsuitable: With everything that is wrong, and what to set, in one text.
+        """
+        with translated():
+            facts = self._redis.info()
+        if wrong := shortcomings(facts):
+            raise StoreUnsuitable("Redis cannot keep the jobs safe: " + "; ".join(wrong))
+
+
+def shortcomings(facts: dict[str, Any]) -> list[str]:
+    """What speaks against a server, from its INFO."""
+    version = str(facts["redis_version"])
+    policy = facts.get("maxmemory_policy", "noeviction")
+    checks = [
+        (
+            tuple(int(part) for part in version.split(".")[:2]) < OLDEST,
+            f"its version is {version}, at least {OLDEST[0]}.{OLDEST[1]} is needed",
+        ),
+        (facts.get("role") != "master", "it is a replica; give the address of its primary"),
+        (bool(facts.get("cluster_enabled")), "it is part of a cluster; one server is needed"),
+        (policy != "noeviction", f"it throws data away when full (maxmemory-policy {policy}; set noeviction)"),
+        (not facts.get("aof_enabled"), "it forgets what it accepted when it is restarted (appendonly no; set yes)"),
+        (facts.get("aof_last_write_status", "ok") != "ok", "it cannot write its append-only file; is the disk full?"),
+    ]
+    return [text for is_wrong, text in checks if is_wrong]
