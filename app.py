@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import hashlib
 import itertools
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
@@ -16,11 +19,14 @@ from bottle import Bottle, HTTPError, request, response
 import intake
 import logview
 import wire
+from answers import RETRY_SOON_S, answering, json_answer, now, problem, whole_number
 from artifacts import Shelf
 from config import Settings
-from errors import ArtifactNotFound, ChefError, InvalidRequest, JobNotFound, Mistake, QueueFull, StoreUnavailable
-from jobs import Artifact, Job, OutputChunk, Request, is_id, iso
-from store import Store
+from errors import ArtifactNotFound, InvalidRequest, JobNotFound, Mistake, StoreUnavailable, StoreUnsuitable
+from jobs import Artifact, Job, OutputChunk, Request, Status, is_id, iso
+from operations import Operations
+from store import Store, Submitted
+from submission import Options
 
 log = logging.getLogger(__name__)
 
@@ -29,52 +35,27 @@ VERSION = "0.1.0"
 IO_SECONDS = 10.0
 #: How long Redis may take for one answer (s): a caller hears of its absence within a second, and asks again.
 STORE_SECONDS = 0.8
-RETRY_SOON_S = 2
+MAX_KEY = 255
 
-#: Every code that an answer can carry: its HTTP number and what it means in a few words.
-PROBLEMS: dict[str, tuple[int, str]] = {
-    "invalid_request": (400, "The request is not valid"),
-    "body_broken": (400, "The body cannot be read"),
-    "not_found": (404, "There is nothing at this address"),
-    "job_not_found": (404, "There is no such job"),
-    "artifact_not_found": (404, "There is no such artifact"),
-    "method_not_allowed": (405, "This address does not take this method"),
-    "body_incomplete": (408, "The body did not arrive"),
-    "body_too_large": (413, "The body is too large"),
-    "unsupported_media_type": (415, "The body is not JSON"),
-    "range_unsatisfiable": (416, "The range lies outside the file"),
-    "queue_full": (429, "The queue is full"),
-    "internal_error": (500, "Something went wrong here"),
-    "storage_failed": (500, "The disk that keeps artifacts fails"),
-    "store_unavailable": (503, "The job store does not answer"),
-    "store_unsuitable": (503, "The job store cannot keep jobs"),
-}
-#: Problems on our side: their details go to the log, the caller gets a sentence that gives nothing away.
-_OURS = {
-    "internal_error": "The request failed inside the service. Its log has the details under this request id.",
-    "storage_failed": "An artifact cannot be read from the service's disk. Its log has the details.",
-    "store_unavailable": "Redis does not answer. Nothing is known about the effect of this request; try again soon.",
-    "store_unsuitable": "Redis answers, but does not keep what it is given. The service's log says what to change.",
-}
-
-
-_compact = json.JSONEncoder(separators=(",", ":")).encode
+Submit = Callable[[Request, Options], Submitted]
 
 
 def wsgi() -> Bottle:
     """The service as gunicorn loads it: settings from the environment, jobs enqueued through Huey."""
     import tasks  # noqa: PLC0415  (reads the environment; importing this module needs none)
 
+    tasks.require_suitable_store()
     store = tasks.open_store(timeout_s=STORE_SECONDS, retries=0)
     tasks.huey.store = store  # a caller waits: submissions are as impatient as reads
     return create_app(tasks.settings, store, tasks.shelf, tasks.submit)
 
 
 def create_app(
-    settings: Settings, store: Store, shelf: Shelf, submit: Callable[[Request], Job], io_seconds: float = IO_SECONDS
+    settings: Settings, store: Store, shelf: Shelf, submit: Submit, io_seconds: float = IO_SECONDS
 ) -> Bottle:
     """The API over its parts. `submit` stores a job and returns its record."""
     api = Api(settings, store, shelf, submit)
+    operate = Operations(store, shelf)
     app = Bottle()
     app.uninstall(True)  # its plugins turn dicts into answers; ours are bytes already
     for method, path, handler in (
@@ -87,8 +68,18 @@ def create_app(
         ("GET", "/api/jobs/<job_id>/artifacts", api.artifacts),
         ("GET", "/api/jobs/<job_id>/artifacts.tar.gz", api.archive),
         ("GET", r"/api/jobs/<job_id>/artifacts/<path:re:[\s\S]+>", api.artifact),
+        ("POST", "/api/jobs/<job_id>/cancel", operate.cancel),
+        ("POST", "/api/jobs/<job_id>/rerun", operate.rerun),
+        ("DELETE", "/api/jobs/<job_id>", operate.remove),
+        ("GET", "/api/dead-letters", operate.dead_letters),
+        ("POST", "/api/dead-letters/replay", operate.replay_all),
+        ("POST", "/api/dead-letters/<job_id>/replay", operate.replay),
+        ("DELETE", "/api/dead-letters/<job_id>", operate.discard),
+        ("POST", "/api/queues/<queue>/pause", operate.pause),
+        ("POST", "/api/queues/<queue>/drain", operate.drain),
+        ("POST", "/api/queues/<queue>/resume", operate.resume),
     ):
-        app.route(path, method, _answering(handler))
+        app.route(path, method, answering(handler))
     app.default_error_handler = _unrouted
     app.add_hook("before_request", functools.partial(_begin, io_seconds))
     app.add_hook("after_request", _end)
@@ -98,50 +89,63 @@ def create_app(
 class Api:
     """One method for each route, in the order of the table above."""
 
-    def __init__(self, settings: Settings, store: Store, shelf: Shelf, submit: Callable[[Request], Job]) -> None:
+    def __init__(self, settings: Settings, store: Store, shelf: Shelf, submit: Submit) -> None:
         """Keep the parts; nothing is opened."""
         self._bounds = intake.Bounds(settings.max_files, settings.max_project_bytes)
         self._body_bytes = settings.body_bytes
+        self._same_request = settings.same_request_is_same_job
         self._store = store
         self._shelf = shelf
         self._submit = submit
 
     def about(self) -> bytes:
         """What answers here."""
-        return _json({"service": "Chef Workers", "version": VERSION, "status": "running", "timestamp": _now()})
+        return json_answer({"service": "Chef Workers", "version": VERSION, "status": "running", "timestamp": now()})
 
     def health(self) -> bytes:
-        """Whether jobs can be taken and read: 200 healthy, 503 unhealthy."""
+        """Whether jobs can be taken, run and read: healthy, degraded (with why), or 503 unhealthy."""
         try:
-            self._store.ping()
+            closures = self._store.closures()
+            self._store.check_suitable()
+        except StoreUnsuitable as error:
+            body = {"status": "degraded", "redis": "connected", "error": str(error), "message": str(error)}
         except StoreUnavailable as error:
-            log.warning("unhealthy: %s", error)
-            response.set_header("Retry-After", str(RETRY_SOON_S))
-            sentence = "Redis does not answer."
-            body = {"status": "unhealthy", "redis": "unreachable", "error": sentence, "message": sentence}
-            return _json({**body, "version": VERSION, "timestamp": _now()}, 503)
-        return _json({"status": "healthy", "redis": "connected", "version": VERSION, "timestamp": _now()})
+            return self._unhealthy(error)
+        else:
+            body = {"status": "healthy", "redis": "connected", **closures.to_json()}
+        return json_answer({**body, "version": VERSION, "timestamp": now()})
+
+    def _unhealthy(self, error: StoreUnavailable) -> bytes:
+        log.warning("unhealthy: %s", error)
+        response.set_header("Retry-After", str(RETRY_SOON_S))
+        sentence = "Redis does not answer."
+        body = {"status": "unhealthy", "redis": "unreachable", "error": sentence, "message": sentence}
+        return json_answer({**body, "version": VERSION, "timestamp": now()}, 503)
 
     def stats(self) -> bytes:
-        """How many jobs are in each state, per queue."""
-        return _json({"timestamp": _now(), "queues": self._store.stats()})
+        """How many jobs are in each state, per queue, and which queues are closed and why."""
+        return json_answer({"timestamp": now(), "queues": self._store.stats(), **self._store.closures().to_json()})
 
     def create_job(self) -> bytes:
-        """Take a submission; when this answers 201, the job is stored."""
+        """Take a submission: 201 for a new job, which is stored then; 200 if it means one that is there already."""
         wire.require_json(request.environ)
         body = wire.read_body(request.environ, self._body_bytes)
-        job = self._submit(intake.parse(body, self._bounds))
+        wanted, options = intake.parse(body, self._bounds)
+        taken = self._submit(wanted, self._identified(options, body))
+        job = taken.job
         response.set_header("Location", f"/api/jobs/{job.id}")
         created = {"jobId": job.id, "type": job.type, "status": job.status, "createdAt": iso(job.created_ms)}
-        return _json(created, 201)
+        return json_answer(created, 201 if taken.created else 200)
 
     def job(self, job_id: str) -> bytes:
-        """The record of a job."""
-        return _json(self._job(job_id).to_json())
+        """The record of a job; of one that waits, also why."""
+        job = self._job(job_id)
+        waiting = self._store.waiting(job_id) if job.status is Status.PENDING else None
+        return json_answer({**job.to_json(), **({"waiting": waiting.to_json()} if waiting else {})})
 
     def logs(self, job_id: str) -> Iterable[bytes]:
         """The log from line `offset` on, as far as it goes now; X-Next-Offset is where to go on."""
-        offset = _whole_number("offset")
+        offset = whole_number("offset")
         show, media_type = _log_format()
         job = self._job(job_id)
         pages = self._log_pages(job, offset)
@@ -157,7 +161,7 @@ class Api:
         base = f"/api/jobs/{job.id}/artifacts/"
         listed = [{**artifact, "href": base + quote(artifact["path"])} for artifact in job.artifacts]
         total = sum(artifact["size"] for artifact in job.artifacts)
-        return _json({"jobId": job.id, "artifacts": listed, "totalBytes": total})
+        return json_answer({"jobId": job.id, "artifacts": listed, "totalBytes": total})
 
     def archive(self, job_id: str) -> Iterable[bytes]:
         """All artifacts as one compressed tar file, made while it is sent."""
@@ -181,6 +185,17 @@ class Api:
             response.status = 304
             return b""
         return _file(self._shelf.open_file(job.id, job.fence, found["sha256"]), found, etag)
+
+    def _identified(self, options: Options, body: bytes) -> Options:
+        """With what tells this submission from others: the caller's key, or else the body itself."""
+        key = request.get_header("Idempotency-Key")
+        digest = hashlib.sha256(body).hexdigest()
+        if key is None:
+            return dataclasses.replace(options, fingerprint=digest if self._same_request else "")
+        if not re.fullmatch(rf"[!-~]{{1,{MAX_KEY}}}", key):
+            rule = f"Idempotency-Key must have 1 to {MAX_KEY} printable ASCII characters without spaces."
+            raise InvalidRequest([Mistake("Idempotency-Key", rule)])
+        return dataclasses.replace(options, idempotency_key=key, body_hash=digest)
 
     def _job(self, job_id: str) -> Job:
         """The record, without asking Redis about what cannot be an id."""
@@ -228,85 +243,13 @@ def _log_format() -> tuple[Callable[[Iterable[OutputChunk], int], Iterator[bytes
     return logview.as_text, "text/plain; charset=utf-8"
 
 
-def _whole_number(name: str) -> int:
-    given = request.query.get(name, "0")
-    if not (given.isascii() and given.isdecimal() and len(given) <= 12):
-        raise InvalidRequest([Mistake(f"?{name}", f"{name} must be a whole number from 0 on, of at most 12 digits.")])
-    return int(given)
-
-
-def _json(body: dict[str, Any], status: int = 200) -> bytes:
-    response.status = status
-    response.content_type = "application/json"
-    return _compact(body).encode()
-
-
-def _now() -> str | None:
-    return iso(time.time_ns() // 1_000_000)
-
-
-# --- problems ---------------------------------------------------------------------------------------------------------
-
-
-def _answering(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """`handler`, with whatever it raises made an answer."""
-
-    @functools.wraps(handler)
-    def answer(**places: str) -> Any:
-        try:
-            return handler(**places)
-        except ChefError as error:
-            return _problem_of(error)
-        except Exception:
-            log.exception("request %s failed", request.environ["chef.request_id"])
-            return _problem("internal_error")
-
-    return answer
-
-
-def _problem_of(error: ChefError) -> bytes:
-    code = error.code if error.code in PROBLEMS else "internal_error"
-    if code in _OURS:
-        log.error("request %s: %s: %s", request.environ["chef.request_id"], type(error).__name__, error)
-    if code in ("store_unavailable", "store_unsuitable"):
-        response.set_header("Retry-After", str(RETRY_SOON_S))
-    if isinstance(error, QueueFull):
-        response.set_header("Retry-After", str(error.retry_after_s))
-    if isinstance(error, wire.RangeUnsatisfiable):
-        response.set_header("Content-Range", f"bytes */{error.size}")
-    mistakes = error.mistakes if isinstance(error, InvalidRequest) else []
-    return _problem(code, str(error), mistakes)
-
-
-def _problem(code: str, detail: str = "", mistakes: Iterable[Mistake] = ()) -> bytes:
-    """An RFC 9457 document. `error` and `message` repeat the detail for clients that look there."""
-    status, title = PROBLEMS[code]
-    detail = _OURS.get(code) or detail or f"{title}."
-    problem: dict[str, Any] = {
-        "type": f"urn:chef-workers:problem:{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": quote(request.path[:500]),
-        "error": detail,
-        "message": detail,
-        "code": code,
-        "requestId": request.environ["chef.request_id"],
-    }
-    if listed := [{"pointer": mistake.pointer, "detail": mistake.detail} for mistake in mistakes]:
-        problem["errors"] = listed
-    body = _json(problem, status)
-    response.content_type = "application/problem+json"
-    return body
-
-
 def _unrouted(error: HTTPError) -> bytes:
     """The answer where no handler was reached (404, 405 with its Allow), or an answer's body could not begin (500)."""
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "internal_error")
     if code == "internal_error":
         log.error("request %s failed", request.environ["chef.request_id"], exc_info=error.exception)
         _add_headers()
-    return _problem(code)
+    return problem(code)
 
 
 # --- every request ----------------------------------------------------------------------------------------------------

@@ -134,6 +134,11 @@ class RedisSettings(_Group):
     redis_host: str = Field("localhost", description="Host name or address of the Redis server.")
     redis_port: int = Field(6379, ge=1, le=65_535, description="Its TCP port.")
     redis_password: SecretStr | None = Field(None, description="Its password, if it wants one.")
+    redis_unsuitable: Literal["refuse", "serve"] = Field(
+        "refuse",
+        description="What to do with a Redis that evicts, has no append-only file, is a replica or too old: refuse to "
+        "start, or serve and call the health degraded.",
+    )
     redis_prefix: str = Field(
         "cw", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="What all keys of the service begin with."
     )
@@ -148,6 +153,12 @@ class ApiSettings(_Group):
     max_project_bytes: Bytes = Field(10 << 20, description="Most bytes of a project's files together (size).")
     max_body_bytes: Bytes | None = Field(
         None, description="Most bytes of a request's body (size); default: MAX_PROJECT_BYTES and a quarter."
+    )
+    max_queued_jobs: int = Field(10_000, ge=1, le=1_000_000, description="Most jobs that may wait in one queue.")
+    same_request_is_same_job: bool = Field(
+        True,
+        description="Whether the same POST again within a minute, while the first job is not finished and without an "
+        "Idempotency-Key, answers the same job (true or false).",
     )
 
     @field_validator("max_body_bytes")
@@ -235,10 +246,26 @@ class OutputSettings(_Group):
     log_line_bytes: Bytes = Field(16 << 10, ge=256, description="Longest line of a log, the rest is cut (size).")
 
 
+class RetentionSettings(_Group):
+    """Retention: how long finished jobs are kept, with their requests, logs and artifacts; 0: no bound."""
+
+    keep_days: float = Field(30.0, ge=0, allow_inf_nan=False, description="Age of the oldest (days).")
+    keep_jobs: int = Field(10_000, ge=0, description="How many.")
+    keep_bytes: Annotated[int, BeforeValidator(_size)] = Field(
+        5 << 30, ge=0, description="How much they may take together (size)."
+    )
+
+
 class WorkerSettings(_Group):
     """Workers: how jobs are run and tried again."""
 
     max_concurrent_workers: int = Field(5, ge=1, le=256, description="Jobs that one worker process runs at a time.")
+    max_concurrent_per_chat: int = Field(
+        0, ge=0, le=256, description="Jobs of one chat that run at a time, over all workers; 0: no bound."
+    )
+    ageing_seconds: Seconds = Field(
+        600.0, ge=1, description="A job that has waited this long gets its turn whatever its priority (seconds)."
+    )
     lease_seconds: Seconds = Field(
         15.0, ge=1, description="After this long without a sign of life, a worker's job goes to another (seconds)."
     )
@@ -264,11 +291,13 @@ class WorkerSettings(_Group):
 
 #: All groups, in the order of .env.example.
 GROUPS: tuple[type[_Group], ...] = (
-    RedisSettings, ApiSettings, ConvexSettings, SandboxSettings, OutputSettings, WorkerSettings
+    RedisSettings, ApiSettings, ConvexSettings, SandboxSettings, OutputSettings, RetentionSettings, WorkerSettings
 )  # fmt: skip
 
 
-class Settings(WorkerSettings, OutputSettings, SandboxSettings, ConvexSettings, ApiSettings, RedisSettings):
+class Settings(
+    WorkerSettings, RetentionSettings, OutputSettings, SandboxSettings, ConvexSettings, ApiSettings, RedisSettings
+):
     """All settings, checked, and what follows from them. Get one from load()."""
 
     @property

@@ -49,9 +49,9 @@ class JobHuey(PriorityRedisHuey):
         return decorate
 
     def enqueue(self, task: Any) -> Any:
-        """A job task is added to the store and answers the Job; any other task is queued as usual."""
+        """A job task is taken in by the store, which answers Submitted; any other task is queued as usual."""
         if self._runs_job(task):
-            return self.store.add(*task.args)
+            return self.store.submit(*task.args)
         return super().enqueue(task)
 
     def dequeue(self) -> Any:

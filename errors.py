@@ -32,6 +32,12 @@ class InvalidRequest(ChefError):
         super().__init__(shown + more)
 
 
+class NotFound(ChefError):
+    """There is nothing of that name."""
+
+    code = "not_found"
+
+
 class JobNotFound(ChefError):
     """There is no such job, or it was removed."""
 

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import jiter
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from errors import InvalidRequest, Mistake
-from jobs import JobType, Request
+from jobs import JobType, Reason, ReasonClass, Request
+from npm import package_fault, version_fault
+from paths import path_fault
+from submission import Options, RetryRule
 
 MAX_FIELDS = 64
 MAX_MISTAKES = 50
 MAX_CHAT_ID = 200
 MAX_COMMAND = 4_096
-MAX_PATH_BYTES = 1_024
-MAX_SEGMENT_BYTES = 255
-MAX_DEPTH = 32
 MAX_PACKAGES = 1_000
-MAX_NAME = 214
-MAX_VERSION = 256
 MAX_VARIABLES = 100
 MAX_ENV_BYTES = 64 << 10
+MAX_DAYS = 30
+MAX_TAGS = 20
+MAX_METADATA_BYTES = 4_096
+MAX_ATTEMPTS = 10
 #: The maps of a package.json that a nested `dependencies` may hold. A flat one means the first.
 SECTIONS = ("dependencies", "devDependencies", "peerDependencies")
 
@@ -78,6 +81,31 @@ class JobData(_Edge):
     install_scripts: bool = Field(default=False, description="true or false")
 
 
+def _text(value: object) -> object:
+    """A moment is written as text: a bare number could mean seconds or milliseconds."""
+    if not isinstance(value, str):
+        raise ValueError("not a string")  # noqa: TRY004  (pydantic reports ValueErrors, and lets others through)
+    return value
+
+
+_MAX_MS = MAX_DAYS * 86_400_000
+Moment = Annotated[AwareDatetime, BeforeValidator(_text)]
+Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/-]{1,64}$")]
+#: What a job may ask to be tried again for: what its project caused, and running out of memory.
+RETRIED = {str(reason): reason for reason in Reason if reason.reason_class is ReasonClass.USER} | {
+    "oom": Reason.OUT_OF_MEMORY
+}
+
+
+class RetryWish(_Edge):
+    """When a job is to be tried again although nothing is wrong with the machine."""
+
+    attempts: int = Field(ge=1, le=MAX_ATTEMPTS, description=f"a whole number from 1 to {MAX_ATTEMPTS}")
+    on: list[str] = Field(min_length=1, max_length=len(RETRIED), description=f"a list of {', '.join(RETRIED)}")
+    delay_ms: int = Field(1_000, ge=0, le=3_600_000, description="a whole number of milliseconds up to 3,600,000")
+    backoff: Literal["fixed", "exponential"] = Field("exponential", description="fixed or exponential")
+
+
 class Submission(_Edge):
     """The body of POST /api/jobs."""
 
@@ -86,10 +114,27 @@ class Submission(_Edge):
         5, ge=1, le=20, description="a whole number from 1 to 20; larger runs first, 5 is the default"
     )
     data: JobData = Field(description="an object with projectFiles")
+    run_at: Moment | None = Field(
+        None, strict=False, description="a moment such as 2026-12-01T08:00:00Z, with its time zone"
+    )
+    delay_ms: int = Field(0, ge=0, le=_MAX_MS, description=f"a whole number of milliseconds, at most {MAX_DAYS} days")
+    expires_in: int = Field(
+        0, ge=0, le=MAX_DAYS * 86_400, description=f"a whole number of seconds, at most {MAX_DAYS} days; 0 means never"
+    )
+    supersede: bool = Field(default=False, description="true or false")
+    tags: list[Tag] = Field(
+        default_factory=list,
+        max_length=MAX_TAGS,
+        description=f"a list of at most {MAX_TAGS} words of up to 64 letters, digits and . _ : / -",
+    )
+    metadata: dict[str, Any] = Field(
+        default_factory=dict, description=f"an object of at most {MAX_METADATA_BYTES:,} bytes as JSON"
+    )
+    retry: RetryWish | None = Field(None, description="an object with attempts and on")
 
 
-def parse(body: bytes, bounds: Bounds) -> Request:
-    """Read and check one submission.
+def parse(body: bytes, bounds: Bounds) -> tuple[Request, Options]:
+    """Read and check one submission: what to run, and how to take it in.
 
     Raises:
         InvalidRequest: With all mistakes; beyond the first 50 they are only counted. No mistake quotes a value.
@@ -100,6 +145,8 @@ def parse(body: bytes, bounds: Bounds) -> Request:
         submission = Submission.model_validate(document)
     except ValidationError as error:
         mistakes += _field_mistakes(error)
+    else:
+        mistakes += _option_mistakes(submission)
     data = document.get("data")
     if isinstance(data, dict):
         mistakes += _file_mistakes(_map(data, "projectFiles"), bounds)
@@ -107,7 +154,7 @@ def parse(body: bytes, bounds: Bounds) -> Request:
         mistakes += _env_mistakes(_map(data, "env"))
     if mistakes:
         raise InvalidRequest(_listed(mistakes))
-    return _request(submission)
+    return _request(submission), _options(submission)
 
 
 def read_json(body: bytes) -> dict[str, Any]:
@@ -163,18 +210,55 @@ def _request(submission: Submission) -> Request:
 # --- fields -----------------------------------------------------------------------------------------------------------
 
 
+def _options(submission: Submission) -> Options:
+    wish = submission.retry
+    rule = RetryRule(wish.attempts, tuple(RETRIED[on] for on in wish.on), wish.delay_ms, wish.backoff) if wish else None
+    return Options(
+        run_at_ms=int(submission.run_at.timestamp() * 1000) if submission.run_at else 0,
+        delay_ms=submission.delay_ms,
+        expires_in_ms=submission.expires_in * 1000,
+        supersede=submission.supersede,
+        tags=tuple(dict.fromkeys(submission.tags)),
+        metadata=submission.metadata,
+        retry=rule,
+    )
+
+
+_INNER: dict[str, type[_Edge]] = {"data": JobData, "retry": RetryWish}
+
+
 def _field_mistakes(error: ValidationError) -> Iterator[Mistake]:
     for found in error.errors(include_url=False, include_context=False, include_input=False):
-        *parents, name = [str(part) for part in found["loc"]]
-        model: type[_Edge] = JobData if parents else Submission
-        rules = {field.alias: field.description for field in model.model_fields.values()}
+        place, rules = _place([str(part) for part in found["loc"]])
+        name = place[-1]
         if found["type"] == "extra_forbidden":
-            detail = f"There is no such field here; known are {', '.join(map(str, rules))}."
+            detail = f"There is no such field here; known are {', '.join(rules)}."
         elif found["type"] in ("missing", "too_short"):
             detail = f"{name} is {'missing' if found['type'] == 'missing' else 'empty'}: it must be {rules[name]}."
         else:
             detail = f"{name} must be {rules[name]}."
-        yield Mistake(_pointer(*parents, name), detail)
+        yield Mistake(_pointer(*place), detail)
+
+
+def _place(parts: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The path to the field that a mistake is in (not deeper), and the rules of the object that holds it."""
+    model: type[_Edge] = Submission
+    for depth, part in enumerate(parts, 1):
+        if depth == len(parts) or part not in _INNER:
+            break
+        model = _INNER[part]
+    return parts[:depth], {str(field.alias): str(field.description) for field in model.model_fields.values()}
+
+
+def _option_mistakes(submission: Submission) -> Iterator[Mistake]:
+    if submission.retry:
+        unknown = [name for name in submission.retry.on if name not in RETRIED]
+        if unknown:
+            yield Mistake("#/retry/on", f"on must be {RetryWish.model_fields['on'].description}.")
+    if len(json.dumps(submission.metadata)) > MAX_METADATA_BYTES:
+        yield Mistake("#/metadata", f"metadata must be {Submission.model_fields['metadata'].description}.")
+    if submission.supersede and not submission.data.chat_id:
+        yield Mistake("#/supersede", "supersede needs a chatId: it cancels the older jobs of the same chat.")
 
 
 def _pointer(*keys: str) -> str:
@@ -189,41 +273,6 @@ def _token(key: str) -> str:
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
-
-_UNSAFE_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
-_DRIVE = re.compile(r"[A-Za-z]:")
-_SEGMENT_FAULTS = {
-    "": "has an empty segment (two slashes, or one at the end)",
-    ".": "has a . segment",
-    "..": "has a .. segment",
-    "node_modules": "lies in node_modules, which is installed, never taken from a request",
-    ".git": "lies in .git, which is never taken from a request",
-}
-
-
-def path_fault(path: str) -> str | None:
-    """What keeps `path` from being a canonical relative POSIX path of a project's file; None if nothing does."""
-    if not path:
-        return "is empty"
-    if _UNSAFE_CHARACTER.search(path):
-        return "has a control character or a backslash"
-    if path[0] == "/" or _DRIVE.match(path):
-        return "is absolute"
-    segments = path.lower().split("/")
-    if len(segments) > MAX_DEPTH or len(path.encode()) > MAX_PATH_BYTES:
-        return f"is longer than {MAX_PATH_BYTES:,} bytes or deeper than {MAX_DEPTH} folders"
-    if not _SEGMENT_FAULTS.keys().isdisjoint(segments):
-        return next(_SEGMENT_FAULTS[segment] for segment in segments if segment in _SEGMENT_FAULTS)
-    return _name_fault(path, segments[-1])
-
-
-def _name_fault(path: str, lowered_name: str) -> str | None:
-    # Only a path that is long in all can hold a segment that is too long.
-    if len(path) * 4 > MAX_SEGMENT_BYTES and any(len(name.encode()) > MAX_SEGMENT_BYTES for name in path.split("/")):
-        return f"has a segment of more than {MAX_SEGMENT_BYTES} bytes"
-    if lowered_name == "package.json" and not path.endswith("package.json"):
-        return "is package.json in other letters; write it in lower case"
-    return None
 
 
 def _file_mistakes(files: dict[str, Any], bounds: Bounds) -> Iterator[Mistake]:
@@ -261,39 +310,6 @@ def _utf8_length(text: str) -> int:
 
 
 # --- dependencies -----------------------------------------------------------------------------------------------------
-
-_NAME = re.compile(r"(?:@[A-Za-z0-9][A-Za-z0-9._~-]*/)?[A-Za-z0-9][A-Za-z0-9._~-]*")
-_NAMES_TAKEN = {"node_modules", "favicon.ico"}
-_NUMBER = r"(?:[xX*]|\d{1,16})"
-_PARTIAL = rf"{_NUMBER}(?:\.{_NUMBER}){{0,2}}(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?"
-_COMPARATOR = rf"(?:\^|~>?|[<>]=?)? ?[v=]? ?{_PARTIAL}"
-_RANGE = re.compile(rf"(?:{_PARTIAL} - {_PARTIAL}|(?:{_COMPARATOR}(?: {_COMPARATOR})*)?)")
-_TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
-_ARCHIVES = (".tgz", ".tar", ".tar.gz")
-_GRAMMAR = "must be a semver range, a tag, or npm:<name>@<range>"
-
-
-def package_fault(name: str) -> str | None:
-    """What keeps `name` from being a package's name in npm's grammar; None if nothing does."""
-    if len(name) > MAX_NAME or not _NAME.fullmatch(name) or name.lower() in _NAMES_TAKEN:
-        return f"is not a package name in npm's grammar (at most {MAX_NAME} characters)"
-    return None
-
-
-def version_fault(version: str) -> str | None:
-    """What keeps `version` from naming versions in a registry, in npm's grammar; None if nothing does."""
-    if len(version) > MAX_VERSION or not (version.isascii() and version.isprintable()):
-        return f"must have at most {MAX_VERSION} printable ASCII characters"
-    wanted = " ".join(version.split())
-    if wanted.startswith("npm:"):
-        alias, _, wanted = wanted[4:].rpartition("@") if "@" in wanted[5:] else (wanted[4:], "", "")
-        if package_fault(alias):
-            return _GRAMMAR
-    if ":" in wanted or "/" in wanted or wanted.startswith(".") or wanted.lower().endswith(_ARCHIVES):
-        return f"{_GRAMMAR}; git, file, link, workspace and URL sources are not accepted"
-    if all(_RANGE.fullmatch(part.strip()) for part in wanted.split("||")) or _TAG.fullmatch(wanted):
-        return None
-    return _GRAMMAR
 
 
 def _sections(dependencies: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:

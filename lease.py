@@ -25,9 +25,9 @@ class Stop(StrEnum):
 class Lease:
     """Renews a lease from its own thread for as long as the `with` block lasts.
 
-    `beat` renews it and answers True once the job's cancellation is asked for. After `give_up_s` seconds without a
-    renewal that was answered the lease counts as lost: the store gives the job to another worker only later, so the
-    two never run at the same time.
+    `beat` renews it and answers True once the job's cancellation is asked for. `give_up_s` seconds after the last
+    renewal that was answered the lease counts as lost, even while a call still waits for its answer: the store gives
+    the job to another worker only later, so the two never run at the same time.
     """
 
     def __init__(self, beat: Callable[[], bool], *, every_s: float, give_up_s: float, name: str) -> None:
@@ -60,23 +60,23 @@ class Lease:
     @property
     def stopped(self) -> bool:
         """True once the run must stop; `stop_reason` says why."""
+        if self._silent_s() > self._give_up_s:
+            self.stop(Stop.LOST)
         return self.stop_reason is not None
 
     def _renew(self) -> None:
         while not self._ended.wait(self._every_s):
+            asked_at = time.monotonic()  # the lease runs from some moment between the question and its answer
             try:
                 if self._beat():
                     self.stop(Stop.CANCELLED)
-                self._renewed_at = time.monotonic()
+                self._renewed_at = asked_at
             except LeaseLost:
                 self.stop(Stop.LOST)
                 return
             except StoreUnavailable as error:
-                self._bear_silence(error)
+                # Nothing is known, so go on until the lease may have run out for the others.
+                log.warning("%s: lease not renewed for %.1f s: %s", self._name, self._silent_s(), error)
 
-    def _bear_silence(self, error: StoreUnavailable) -> None:
-        """No answer: nothing is known, so go on until the lease may have run out for the others."""
-        silent_s = time.monotonic() - self._renewed_at
-        log.warning("%s: lease not renewed for %.1f s: %s", self._name, silent_s, error)
-        if silent_s > self._give_up_s:
-            self.stop(Stop.LOST)
+    def _silent_s(self) -> float:
+        return time.monotonic() - self._renewed_at

@@ -21,20 +21,26 @@ from huey.signals import SIGNAL_INTERRUPTED
 
 import config
 import retry
+import upkeep
 from artifacts import Shelf, Writer
 from consumer import JobHuey
 from delivery import Courier
-from errors import EngineFault, JobNotFound, LeaseLost, RunStopped, StorageFailed, StoreUnavailable
+from errors import EngineFault, JobNotFound, LeaseLost, RunStopped, StorageFailed, StoreUnavailable, StoreUnsuitable
 from executor import Executor
 from executor.images import Images
 from jobs import Artifact, Conclusion, Job, OutputChunk, Phase, Reason, Request, Result, Status
 from lease import Lease, Stop
-from store import Store
+from store import Retention, Rules, Store, Submitted
+from submission import Options
+from upkeep import Pulse
 from webhook import Sender
 
 log = logging.getLogger(__name__)
 
 BEAT_S = 1.0  # also how soon a running job hears of its cancellation
+BEATS_PER_LEASE = 5  # at least: a lease as short as a beat would run out under a living worker
+COURIER_S = 2.0  # what is being posted at the end may finish; what is cut off is posted again
+UNSUITABLE_EXIT = 4
 HAND_BACK_S = 10.0  # containers die in well under a second each; then the jobs are given back
 RECORD_S = 120.0  # how long an end that Redis does not take is offered again; the containers are gone by then
 
@@ -46,25 +52,40 @@ OWNER = f"{socket.gethostname()}:{os.getpid()}"
 
 def open_store(**patience: Any) -> Store:
     """A store of this service; `patience` is what Store takes as timeout_s and retries."""
-    notify = settings.endpoint is not None
     return Store(
-        settings.redis_url, prefix=settings.redis_prefix, lease_ms=settings.lease_ms, notify=notify, **patience
+        settings.redis_url,
+        prefix=settings.redis_prefix,
+        lease_ms=settings.lease_ms,
+        notify=settings.endpoint is not None,
+        rules=Rules(
+            chat_limit=settings.max_concurrent_per_chat,
+            queue_bound=settings.max_queued_jobs,
+            ageing_ms=int(settings.ageing_seconds * 1000),
+        ),
+        **patience,
     )
 
 
 store = open_store()
+#: What a run says while it owns its job. It asks again by itself, and must notice a silence before its lease is over:
+#: a third of the lease is left when it gives up, a call takes at most twice its timeout.
+live = open_store(timeout_s=min(2.0, settings.lease_seconds / 6), retries=0)
 shelf = Shelf(settings.data_dir / "artifacts")
 executor = Executor(settings.docker_host, Images(settings.data_dir / "images"), service=settings.redis_prefix)
 policy = retry.Policy(settings.retry_attempts, settings.retry_base_seconds, settings.retry_cap_seconds)
 huey = JobHuey("chef", store=store, owner=OWNER, slots=settings.max_concurrent_workers, url=settings.redis_url)
 courier = Courier(store, Sender(settings.endpoint), OWNER) if settings.endpoint else None
+pulse = Pulse(store, OWNER, settings.max_concurrent_workers, settings.lease_seconds / 3)
+retention = Retention(
+    max_age_ms=int(settings.keep_days * 86_400_000), max_jobs=settings.keep_jobs, max_bytes=settings.keep_bytes
+)
 running: dict[str, Lease] = {}
 
 
-def submit(request: Request) -> Job:
-    """Enqueue a job; when this returns it is stored. Raises StoreUnavailable, QueueFull."""
-    job: Job = run_job(request, priority=request.priority)
-    return job
+def submit(request: Request, options: Options) -> Submitted:
+    """Enqueue a job; when this returns it is stored. Raises StoreUnavailable, QueueFull, IdempotencyConflict."""
+    taken: Submitted = run_job(request, options, priority=request.priority)
+    return taken
 
 
 @huey.job_task(priority=5, retries=policy.attempts - 1, retry_delay=policy.base_s, retry_backoff=2)
@@ -106,7 +127,7 @@ def record(job: Job, result: Result) -> None:
     again = retry.decide(job, result, policy)
     offered_until = time.monotonic() + RECORD_S
     try:
-        persist(lambda: store.finish(job.id, job.fence, result, again), lambda: time.monotonic() > offered_until)
+        persist(lambda: live.finish(job.id, job.fence, result, again), lambda: time.monotonic() > offered_until)
     except LeaseLost:
         log.warning("job %s: attempt %s lost its lease, its result is dropped", job.id, job.attempt)
         return
@@ -138,11 +159,11 @@ class Watch:
 
     def output(self, chunk: OutputChunk) -> None:
         """Append to the job's log."""
-        self._write(lambda: store.append_log(self._job.id, self._job.fence, [chunk]))
+        self._write(lambda: live.append_log(self._job.id, self._job.fence, [chunk]))
 
     def progress(self, percent: int, phase: Phase) -> None:
         """Show how far the job is."""
-        self._write(lambda: store.progress(self._job.id, self._job.fence, percent, phase))
+        self._write(lambda: live.progress(self._job.id, self._job.fence, percent, phase))
 
     def stopped(self) -> bool:
         """True once the run must stop."""
@@ -173,8 +194,9 @@ def persist(write: Callable[[], None], given_up: Callable[[], bool]) -> None:
 @contextmanager
 def held_lease(job: Job) -> Iterator[Lease]:
     """The lease of a claimed job, known to a graceful stop while it is held."""
-    renew = functools.partial(store.beat, job.id, job.fence)
-    with Lease(renew, every_s=BEAT_S, give_up_s=settings.lease_seconds * 2 / 3, name=job.id) as lease:
+    renew = functools.partial(live.beat, job.id, job.fence)
+    every_s = min(BEAT_S, settings.lease_seconds / BEATS_PER_LEASE)
+    with Lease(renew, every_s=every_s, give_up_s=settings.lease_seconds * 2 / 3, name=job.id) as lease:
         running[job.id] = lease
         try:
             yield lease
@@ -197,10 +219,34 @@ def hand_back(signal: str, task: object) -> None:
 
 
 @huey.on_startup()
-def start_courier() -> None:
-    """Once per process: post deliveries. Huey calls this in each worker thread."""
+def start() -> None:
+    """Begin what goes on beside the jobs. Huey calls this in each worker thread; once is enough."""
+    require_suitable_store()
+    pulse.start()
     if courier:
         courier.start()
+
+
+@huey.on_shutdown()
+def stop() -> None:
+    """End it again, when the first of the worker threads ends."""
+    pulse.stop()
+    if courier:
+        courier.stop(COURIER_S)
+
+
+def require_suitable_store() -> None:
+    """End the process if Redis cannot keep what is promised; one that does not answer yet may still turn out well."""
+    try:
+        store.check_suitable()
+    except StoreUnsuitable as error:
+        if settings.redis_unsuitable == "serve":
+            log.warning("%s", error)
+            return
+        log.critical("%s (REDIS_UNSUITABLE=serve runs all the same)", error)
+        os._exit(UNSUITABLE_EXIT)  # nothing runs yet; Huey would log an exception and go on
+    except StoreUnavailable as error:
+        log.warning("%s", error)
 
 
 @huey.periodic_task(crontab(minute="*"))
@@ -208,6 +254,13 @@ def sweep() -> None:
     """Remove containers and volumes that no running attempt owns. Harmless when several consumers do it."""
     for name in executor.sweep(is_running):
         log.warning("orphan removed: %s", name)
+
+
+@huey.periodic_task(crontab(minute="*"))
+def prune() -> None:
+    """Remove finished jobs that are too old or too many, in steps. Harmless when several consumers do it."""
+    while upkeep.prune(store, shelf, retention):
+        pass
 
 
 def is_running(job_id: str, fence: int) -> bool:

@@ -17,4 +17,4 @@ def wsgi() -> Bottle:
     """The API over the Redis of the environment."""
     settings = config.load()
     store = Store(settings.redis_url, timeout_s=0.4, retries=0)
-    return create_app(settings, store, Shelf(settings.data_dir), store.add, IO_SECONDS)
+    return create_app(settings, store, Shelf(settings.data_dir), store.submit, IO_SECONDS)

@@ -11,11 +11,13 @@ import pytest
 import redis
 
 import config
-from app import PROBLEMS, create_app
+from answers import PROBLEMS
+from app import create_app
 from artifacts import Shelf
 from errors import LeaseLost, QueueFull
-from jobs import Job, JobType, Request
-from store import Store
+from jobs import JobType, Request
+from store import Store, Submitted
+from submission import Options
 from tests.api_cases import FILES, UNKNOWN, Client, client, finish
 from tests.store_cases import claimed
 
@@ -43,7 +45,7 @@ def away(shelf: Shelf) -> Iterator[Client]:
 def failing(store: Store, shelf: Shelf, error: Exception) -> Client:
     """An API whose every submission raises `error`."""
 
-    def fail(_: Request) -> Job:
+    def fail(_: Request, __: Options) -> Submitted:
         raise error
 
     return Client(create_app(config.load({}), store, shelf, fail))
@@ -281,7 +283,7 @@ def test_unknown_addresses(api: Client, path: str) -> None:
         ("GET", "/api/jobs", "POST"),
         ("PUT", "/api/jobs", "POST"),
         ("DELETE", "/api/stats", "GET"),
-        ("POST", f"/api/jobs/{UNKNOWN}", "GET"),
+        ("POST", f"/api/jobs/{UNKNOWN}", "DELETE,GET"),
         ("OPTIONS", "/api/health", "GET"),
         ("TRACE", "/", "GET"),
     ],

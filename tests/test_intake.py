@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from errors import InvalidRequest, Mistake
-from intake import MAX_MISTAKES, Bounds, package_fault, parse, path_fault, version_fault
+from intake import MAX_MISTAKES, Bounds, parse
 from jobs import JobType, Request
+from npm import package_fault, version_fault
+from paths import path_fault
 
 BOUNDS = Bounds(max_files=5, max_project_bytes=100)
 
@@ -21,7 +23,7 @@ def body_of(**data: Any) -> bytes:
 
 
 def accepted(body: bytes) -> Request:
-    return parse(body, BOUNDS)
+    return parse(body, BOUNDS)[0]
 
 
 def mistakes_in(body: bytes, bounds: Bounds = BOUNDS) -> list[Mistake]:

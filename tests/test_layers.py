@@ -9,10 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = {
-    0: {"config", "errors", "jobs", "intake", "retry", "lease"},
+    0: {"config", "errors", "reasons", "submission", "jobs", "intake", "npm", "paths", "retry", "lease"},
     1: {"store", "webhook", "executor", "artifacts", "machine"},
-    2: {"tasks", "consumer", "delivery"},
-    3: {"app", "server", "wire", "logview", "cli", "demo", "stack"},
+    2: {"tasks", "consumer", "delivery", "upkeep"},
+    3: {"app", "answers", "operations", "server", "wire", "logview", "cli", "demo", "stack"},
 }
 LEVEL_OF = {module: level for level, modules in LEVELS.items() for module in modules}
 #: Outside libraries with one home each (and the machine, which only looks whether they answer).
@@ -20,7 +20,7 @@ HOMES = {
     "redis": {"store", "machine"},
     "docker": {"executor", "machine"},
     "huey": {"tasks", "consumer"},
-    "bottle": {"app", "wire"},
+    "bottle": {"app", "answers", "operations"},
     "requests": {"webhook", "executor", "stack", "demo"},
     "pydantic_settings": {"config"},
 }

@@ -76,6 +76,24 @@ def test_silence_is_borne_for_a_while() -> None:
     assert time.monotonic() - began >= 0.2
 
 
+def test_an_answer_that_does_not_come() -> None:
+    """The limit holds while a renewal is still waiting for its answer."""
+    answer = threading.Event()
+
+    def stuck() -> bool:
+        answer.wait(5)
+        raise StoreUnavailable("no answer")
+
+    began = time.monotonic()
+    with held(stuck, give_up_s=0.2) as lease:
+        wait_for(lambda: lease.stopped)
+        noticed_s = time.monotonic() - began
+        answer.set()
+
+    assert lease.stop_reason is Stop.LOST
+    assert 0.2 <= noticed_s < 1
+
+
 def test_one_answer_ends_the_silence() -> None:
     """Silence is counted from the last answer, so an outage shorter than the limit costs nothing."""
     answers = 0

@@ -1,0 +1,124 @@
+"""How answers are made: JSON, and problems in one form for every error there is (RFC 9457)."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import quote
+
+from bottle import request, response
+
+import wire
+from errors import ChefError, InvalidRequest, Mistake, QueueFull
+from jobs import iso
+
+log = logging.getLogger(__name__)
+
+RETRY_SOON_S = 2
+
+#: Every code that an answer can carry: its HTTP number and what it means in a few words.
+PROBLEMS: dict[str, tuple[int, str]] = {
+    "invalid_request": (400, "The request is not valid"),
+    "body_broken": (400, "The body cannot be read"),
+    "not_found": (404, "There is nothing at this address"),
+    "job_not_found": (404, "There is no such job"),
+    "artifact_not_found": (404, "There is no such artifact"),
+    "method_not_allowed": (405, "This address does not take this method"),
+    "idempotency_conflict": (409, "The idempotency key was used with another body"),
+    "move_refused": (409, "The job's status does not allow this"),
+    "body_incomplete": (408, "The body did not arrive"),
+    "body_too_large": (413, "The body is too large"),
+    "unsupported_media_type": (415, "The body is not JSON"),
+    "range_unsatisfiable": (416, "The range lies outside the file"),
+    "queue_full": (429, "The queue is full"),
+    "internal_error": (500, "Something went wrong here"),
+    "storage_failed": (500, "The disk that keeps artifacts fails"),
+    "store_unavailable": (503, "The job store does not answer"),
+    "store_unsuitable": (503, "The job store cannot keep jobs"),
+}
+#: Problems on our side: their details go to the log, the caller gets a sentence that gives nothing away.
+_OURS = {
+    "internal_error": "The request failed inside the service. Its log has the details under this request id.",
+    "storage_failed": "An artifact cannot be read from the service's disk. Its log has the details.",
+    "store_unavailable": "Redis does not answer. Nothing is known about the effect of this request; try again soon.",
+    "store_unsuitable": "Redis answers, but does not keep what it is given. The service's log says what to change.",
+}
+
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def json_answer(body: dict[str, Any], status: int = 200) -> bytes:
+    """A JSON object as this request's answer."""
+    response.status = status
+    response.content_type = "application/json"
+    return _compact(body).encode()
+
+
+def now() -> str | None:
+    """This moment, as answers show it."""
+    return iso(time.time_ns() // 1_000_000)
+
+
+def whole_number(name: str) -> int:
+    """A number in the address' query, 0 if it is not there. Raises InvalidRequest."""
+    given = request.query.get(name, "0")
+    if not (given.isascii() and given.isdecimal() and len(given) <= 12):
+        raise InvalidRequest([Mistake(f"?{name}", f"{name} must be a whole number from 0 on, of at most 12 digits.")])
+    return int(given)
+
+
+def answering(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """`handler`, with whatever it raises made an answer."""
+
+    @functools.wraps(handler)
+    def answer(**places: str) -> Any:
+        try:
+            return handler(**places)
+        except ChefError as error:
+            return problem_of(error)
+        except Exception:
+            log.exception("request %s failed", request.environ["chef.request_id"])
+            return problem("internal_error")
+
+    return answer
+
+
+def problem_of(error: ChefError) -> bytes:
+    """The answer that an error of ours leads to."""
+    code = error.code if error.code in PROBLEMS else "internal_error"
+    if code in _OURS:
+        log.error("request %s: %s: %s", request.environ["chef.request_id"], type(error).__name__, error)
+    if code in ("store_unavailable", "store_unsuitable"):
+        response.set_header("Retry-After", str(RETRY_SOON_S))
+    if isinstance(error, QueueFull):
+        response.set_header("Retry-After", str(error.retry_after_s))
+    if isinstance(error, wire.RangeUnsatisfiable):
+        response.set_header("Content-Range", f"bytes */{error.size}")
+    mistakes = error.mistakes if isinstance(error, InvalidRequest) else []
+    return problem(code, str(error), mistakes)
+
+
+def problem(code: str, detail: str = "", mistakes: Iterable[Mistake] = ()) -> bytes:
+    """An RFC 9457 document. `error` and `message` repeat the detail for clients that look there."""
+    status, title = PROBLEMS[code]
+    detail = _OURS.get(code) or detail or f"{title}."
+    problem: dict[str, Any] = {
+        "type": f"urn:chef-workers:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": quote(request.path[:500]),
+        "error": detail,
+        "message": detail,
+        "code": code,
+        "requestId": request.environ["chef.request_id"],
+    }
+    if listed := [{"pointer": mistake.pointer, "detail": mistake.detail} for mistake in mistakes]:
+        problem["errors"] = listed
+    body = json_answer(problem, status)
+    response.content_type = "application/problem+json"
+    return body

@@ -1,0 +1,74 @@
+"""What a worker process does beside its jobs: show that it lives, let happen what is due, remove what is old."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import suppress
+
+from artifacts import Shelf
+from errors import JobNotFound, MoveRefused, StorageFailed, StoreUnavailable
+from store import Retention, Store
+
+log = logging.getLogger(__name__)
+
+STEP = 100
+
+
+class Pulse:
+    """Every few seconds, from a thread of its own: this worker lives, and what is due in the store happens.
+
+    Waiting workers do the latter as they ask for jobs; when all are busy, nobody else would.
+    """
+
+    def __init__(self, store: Store, worker: str, slots: int, every_s: float) -> None:
+        """Nothing runs before start()."""
+        self._store = store
+        self._worker = worker
+        self._slots = slots
+        self._every_s = every_s
+        self._starting = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """Begin; does nothing if it was begun already."""
+        with self._starting:
+            if self._thread.ident is None:
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End, and say that this worker is gone."""
+        self._stopping.set()
+        self._thread.join()
+        with suppress(StoreUnavailable):  # its heartbeat runs out by itself
+            self._store.worker_gone(self._worker)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                self._store.heartbeat(self._worker, self._slots)
+                self._store.tick()
+            except StoreUnavailable as error:
+                log.warning("no heartbeat: %s", error)
+            if self._stopping.wait(self._every_s):
+                return
+
+
+def prune(store: Store, shelf: Shelf, retention: Retention) -> int:
+    """Remove up to a hundred finished jobs that retention does not keep, each with its files; how many went.
+
+    Files first: what is interrupted between the two is found again by its record.
+    """
+    removed = 0
+    for job_id in store.prunable(retention, STEP):
+        try:
+            shelf.remove(job_id)
+            store.remove(job_id)
+        except (JobNotFound, MoveRefused):  # another process was quicker
+            continue
+        except StorageFailed as error:
+            log.warning("%s not removed: %s", job_id, error)
+            continue
+        removed += 1
+    return removed
