@@ -21,6 +21,9 @@ from store import Store
 
 log = logging.getLogger(__name__)
 
+#: Huey's priority queue puts the moment in front of each message, so that equals stay in order.
+MOMENT_BYTES = 8
+
 
 class JobHuey(PriorityRedisHuey):
     """A Huey whose job task is served from the store, for at most `slots` jobs at once in this process.
@@ -69,7 +72,8 @@ class JobHuey(PriorityRedisHuey):
                 self._slots.put(slot)
         if job is not None:
             return self._job_task(kwargs={"job": job, "slot": slot}, id=f"{job.id}.{job.fence}")  # type: ignore[misc]
-        return self._ordinary_task(self.store.wait_for_work(self.storage.queue_key, claim.wait_ms / 1000))
+        member = self.store.wait_for_work(self.storage.queue_key, claim.wait_ms / 1000)
+        return self._ordinary_task(member and member[MOMENT_BYTES:])
 
     def execute(self, task: Any, timestamp: Any = None) -> Any:
         """Run a task; a job's slot is free again afterwards."""
