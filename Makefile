@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo run test check fix fast bench config clean
+.PHONY: help demo run test check fast fix chaos bench config clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -15,8 +15,11 @@ demo: $(VENV)/ready ## set everything up, build examples/react-app through the s
 run: $(VENV)/ready ## serve on PORT (3001) until Ctrl-C, with all it needs
 	@$(RUN) cli.py run
 
-test: $(VENV)/ready ## all tests: checks, then unit, Redis, Docker and end-to-end tests
-	@$(RUN) cli.py test
+test: check ## all tests: what check runs, then faults, sandboxes and the whole service
+	$(VENV)/bin/pytest -q --durations=10 -m "engine or e2e or faults"
+
+chaos: $(VENV)/ready ## the fault tests in full: 30 kills, 400 jobs, every fault of docs/reliability.md
+	@$(RUN) -m tests.faults.chaos
 
 check: $(VENV)/ready ## what needs no Docker: format, lint, types, spelling, fast tests with branch coverage
 	$(VENV)/bin/ruff format --check .
@@ -24,19 +27,20 @@ check: $(VENV)/ready ## what needs no Docker: format, lint, types, spelling, fas
 	$(VENV)/bin/mypy .
 	$(VENV)/bin/codespell
 	$(VENV)/bin/coverage erase
-	$(VENV)/bin/coverage run -m pytest -q -m "not engine and not e2e"
+	$(VENV)/bin/coverage run -m pytest -q -m "not engine and not e2e and not faults"
 	$(VENV)/bin/coverage combine -q
 	$(VENV)/bin/coverage report
 
 fast: $(VENV)/ready ## only the fast tests
-	@$(VENV)/bin/pytest -q -m "not engine and not e2e"
+	@$(VENV)/bin/pytest -q -m "not engine and not e2e and not faults"
 
 fix: $(VENV)/ready ## format, and mend what the linter can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: $(VENV)/ready ## measure against the bare host and plain docker run (see bench/README.md)
-	@$(RUN) cli.py bench
+bench: $(VENV)/ready ## measure against the bare host, plain docker run and other queues (see bench/README.md)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	@$(RUN) -m bench
 
 config: $(VENV)/ready ## the settings in effect, secrets hidden
 	@$(RUN) cli.py config

@@ -10,8 +10,24 @@ from pathlib import Path
 import pytest
 import redis
 
+import config
 import machine
 from store import Store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Docker Engine, installed and started if need be, while tests that want one are to run; else nothing.
+
+    Where none can be had those tests fail with the sentence that says why: they never skip.
+    """
+    wanted = ("engine", "e2e")
+    if not any(item.get_closest_marker(name) for item in request.session.items for name in wanted):
+        yield
+        return
+    host = config.load().docker_host
+    with machine.docker_engine(host, tmp_path_factory.mktemp("engine"), print):
+        yield
 
 
 @contextlib.contextmanager

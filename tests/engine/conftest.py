@@ -53,4 +53,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Building the images once may take longer than a test may."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(900))
+            item.add_marker(pytest.mark.timeout(300))
