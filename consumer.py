@@ -11,6 +11,7 @@ import datetime as dt
 import json
 import logging
 import queue
+from collections.abc import Callable
 from typing import Any
 
 from huey import PriorityRedisHuey
@@ -40,6 +41,12 @@ class JobHuey(PriorityRedisHuey):
         for slot in range(slots):
             self._slots.put(slot)
         self._job_task: type[Any] | None = None
+        self._may_claim: Callable[[], bool] = lambda: True
+
+    def claim_if(self, check: Callable[[], bool]) -> Callable[[], bool]:
+        """Decorate the function that is asked before each claim; while it answers False, jobs wait in the store."""
+        self._may_claim = check
+        return check
 
     def job_task(self, **options: Any) -> Any:
         """Like `task(**options)`, for the one function that runs jobs: it is called as `function(job, slot)`."""
@@ -59,9 +66,8 @@ class JobHuey(PriorityRedisHuey):
 
     def dequeue(self) -> Any:
         """The best waiting job if a slot is free, else the next ordinary task, else None after a while."""
-        try:
-            slot = self._slots.get_nowait()
-        except queue.Empty:
+        slot = self._free_slot()
+        if slot is None:
             return self._ordinary_task(self.storage.dequeue())
         job = None
         try:
@@ -91,6 +97,14 @@ class JobHuey(PriorityRedisHuey):
         # run_job records every end itself. If it could not, its lease runs out and the store hands the job on.
         if not self._runs_job(task):
             super()._requeue_task(task, timestamp, retry_eta)
+
+    def _free_slot(self) -> int | None:
+        if not self._may_claim():
+            return None
+        try:
+            return self._slots.get_nowait()
+        except queue.Empty:
+            return None
 
     def _runs_job(self, task: Any) -> bool:
         return self._job_task is not None and isinstance(task, self._job_task)

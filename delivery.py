@@ -53,12 +53,19 @@ class Courier:
                 except StoreUnavailable as error:
                     log.warning("no deliveries: %s", error)
                     self._stopping.wait(random.uniform(0.5, 1.5))  # noqa: S311  (spread the reconnects)
+                except Exception:  # whatever stands in the outbox must not stop the others
+                    log.exception("no deliveries")
+                    self._stopping.wait(1.0)
 
     def _deliver(self, delivery: Delivery) -> None:
         try:
             body = self._body(delivery)
         except JobNotFound:
             self._store.give_up_delivery(delivery, "the job was removed")
+            return
+        except (ValueError, KeyError, TypeError) as error:
+            log.exception("%s: the record of %s is broken", delivery.id, delivery.job_id)
+            self._store.give_up_delivery(delivery, f"the record is broken: {error!r}")
             return
         self._settle(delivery, self._sender.post(delivery.id, delivery.event, body))
 

@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -80,6 +81,7 @@ retention = Retention(
     max_age_ms=int(settings.keep_days * 86_400_000), max_jobs=settings.keep_jobs, max_bytes=settings.keep_bytes
 )
 running: dict[str, Lease] = {}
+engine_away = threading.Event()
 
 
 def submit(request: Request, options: Options) -> Submitted:
@@ -114,6 +116,8 @@ def run_attempt(job: Job, slot: int, lease: Lease) -> Result:
         watch = Watch(job, lease, shelf.open(job.id, job.fence))
         return executor.run(job, store.request(job.id), settings.limits, slot, watch)
     except (EngineFault, StorageFailed) as fault:
+        if fault.reason == Reason.RUNTIME_UNAVAILABLE:
+            engine_away.set()
         return Result(Conclusion.ERROR, Reason(fault.reason), str(fault))
     except RunStopped:
         raise
@@ -202,6 +206,20 @@ def held_lease(job: Job) -> Iterator[Lease]:
             yield lease
         finally:
             del running[job.id]
+
+
+@huey.claim_if
+def engine_is_there() -> bool:
+    """False from a run's fault on until the Docker Engine answers again: an engine that is away for a minute would
+    otherwise use up the attempts of every job that waits.
+    """
+    if engine_away.is_set():
+        try:
+            executor.sweep(lambda job_id, fence: True)  # asks for our containers, and removes none
+            engine_away.clear()
+        except EngineFault as fault:
+            log.warning("no job is started: %s", fault)
+    return not engine_away.is_set()
 
 
 @huey.signal(SIGNAL_INTERRUPTED)

@@ -60,8 +60,9 @@ elseif same then
 elseif draining() then
   return { 'draining', draining() }
 end
+-- Jobs without a chat are in no such set: they supersede nothing.
 local others = key('unfinished', kind .. ':' .. chat)
-local older = supersede == '1' and chat ~= '' and redis.call('SMEMBERS', others) or {}
+local older = supersede == '1' and redis.call('SMEMBERS', others) or {}
 local waiting = redis.call('ZCARD', key('waiting', queue)) + redis.call('ZCARD', key('delayed', queue))
 if waiting >= QUEUE_BOUND and #older == 0 then
   return { 'full', waiting }

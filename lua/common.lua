@@ -168,11 +168,6 @@ local function drop_delivery(id)
   redis.call('DEL', key('delivery', id))
 end
 
--- Progress is not worth sending once the job has had another event: newer progress, or its end.
-local function is_old_news(job_id, event, seq)
-  return event == 'progress' and redis.call('HGET', key('job', job_id), 'seq') ~= seq
-end
-
 -- The end ---------------------------------------------------------------------------------------------------------
 
 -- How long runs of this type take, and of all types: each new one counts a fifth.

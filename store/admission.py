@@ -81,8 +81,8 @@ class Admission(MemoryGauge, Reading):
         Raises:
             JobNotFound: There is no such dead letter.
         """
-        # The space keeps this apart from a caller's keys, which are printable words.
-        repeated = f"replay of {job_id}"
+        # No caller has such a key: an HTTP header holds no line break.
+        repeated = f"\nreplay of {job_id}"
         with translated():
             listed = self._redis.zscore(self._key("dead"), job_id) is not None
             known = listed or self._redis.exists(self._key("idempotency", repeated))

@@ -22,11 +22,7 @@ class Queues(Connection):
 
     def resume(self, queue: str = ALL) -> None:
         """Undo pause and drain. All queues: also those closed one by one."""
-        fields = (ALL, *QUEUE_NAMES) if queue == ALL else (queue,)
-        with translated(), self._pipeline() as pipe:
-            pipe.hdel(self._key("paused"), *fields).hdel(self._key("draining"), *fields)
-            pipe.zadd(self._key("bell"), {"1": 0})
-            pipe.execute()
+        self._run("resume", *((ALL, *QUEUE_NAMES) if queue == ALL else (queue,)))
 
     def closures(self) -> Closures:
         """Which queues are paused or draining, with reason and moment."""
@@ -57,9 +53,7 @@ class Queues(Connection):
     def _close(self, how: str, queue: str, reason: str) -> None:
         if queue not in (ALL, *QUEUE_NAMES):
             raise ValueError(f"no queue {queue}")
-        with translated():
-            seconds, micros = self._redis.time()
-            self._redis.hset(self._key(how), queue, f"{seconds * 1000 + micros // 1000}|{reason[:500]}")
+        self._run("close", how, queue, reason[:500])
 
 
 def _closures(stored: dict[bytes, bytes]) -> dict[str, Closure]:

@@ -55,6 +55,16 @@ def test_same_key_same_job(store: Store) -> None:
     assert created.count(True) == 1
 
 
+def test_lost_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A submission that is sent again because its answer was lost leads to one job, which counts as created."""
+    monkeypatch.setattr("store.admission.new_id", lambda: "job-1")
+
+    first, second = (store.submit(request(chat_id="c"), Options(supersede=True)) for _ in range(2))
+
+    assert first == second
+    assert (first.created, only_job(store).cancel_reason) == (True, "")
+
+
 def test_key_outlives_the_job(store: Store) -> None:
     """The key answers the same job also when that has ended; it is forgotten after a day."""
     job = store.submit(request(), KEY).job
@@ -148,6 +158,16 @@ def test_started_job_does_not_expire(store: Store) -> None:
     store.tick()
 
     assert next_job(store).id == job.id
+
+
+def test_ended_job_does_not_expire(store: Store) -> None:
+    """What was started or cancelled in time is no longer looked at when its time is over."""
+    cancelled = store.submit(request(), Options(expires_in_ms=60_000)).job
+    store.cancel(cancelled.id)
+    store.submit(request(), Options(expires_in_ms=60_000))
+    next_job(store)
+
+    assert store._redis.zcard("cw:expiring") == 0
 
 
 def test_supersede(store: Store) -> None:

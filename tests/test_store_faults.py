@@ -82,6 +82,27 @@ def test_full_server_drains(full: Store) -> None:
     assert full.claim_deliveries("sender", 10, 1000) == []
 
 
+def test_full_server_is_kept_in_order(full: Store) -> None:
+    """On a full server housekeeping goes on: workers, pauses, deliveries, findings, repairs, and removal."""
+    job_id, fence = active(full)
+    full.heartbeat("w", 2)
+    full.pause("builds", "full")
+    full.resume("builds")
+    full.quarantine("somewhere", b"raw", "why")
+    full._redis.zrem("cw:active:builds", job_id)
+    full.tick()
+    full.tick()
+    again = next_job(full)
+    full.finish(again.id, again.fence, SUCCESS)
+    (delivery,) = full.claim_deliveries("sender", 1, 1000)
+    full.give_up_delivery(delivery, "410")
+    full.redeliver(delivery.id)
+    full.remove(again.id)
+
+    assert (again.id, again.fence) == (job_id, fence + 1)
+    assert full.counters()["removed"] == 1
+
+
 def test_forgotten_scripts(store: Store) -> None:
     """A server that forgot the scripts is told them again."""
     store.add(request())

@@ -182,13 +182,15 @@ def test_unusable_records_are_set_aside(store: Store) -> None:
     """What stands where a record should, and is none, goes into quarantine; good jobs go on."""
     store._redis.set("cw:job:job-text", "garbage")
     store._redis.hset("cw:job:job-half", "status", "pending")
+    foreign = {"status": "pending", "queue": "other", "type": "x", "priority": 1, "turn": 1, "chat_id": "c"}
+    store._redis.hset("cw:job:job-foreign", mapping=foreign)
     store._redis.hset("cw:job:\udcff".encode(errors="surrogateescape"), "x", "y")
     good = store.add(request())
 
     store.tick()
 
     assert list(store._redis.keys("cw:job:*")) == [f"cw:job:{good.id}".encode()]
-    assert {found["where"] for found in store.quarantined()} >= {"job job-text", "job job-half"}
+    assert {found["where"] for found in store.quarantined()} >= {"job job-text", "job job-half", "job job-foreign"}
     assert next_job(store).id == good.id
 
 

@@ -110,6 +110,33 @@ def test_other_queue_is_served_too(store: Store, redis_url: str) -> None:
     assert store.wait_for_work("other", 0) is None
 
 
+FILL = """
+for i = 1, 100000 do
+  local priority, chat = 1 + i % 20, i % 500
+  redis.call('ZADD', 'cw:flow:builds:' .. priority .. ':' .. chat, i, 'job-' .. i)
+  redis.call('ZADD', 'cw:waiting:builds', 9e15, 'job-' .. i)
+  redis.call('ZADD', 'cw:ready:builds', -priority * 1e13 + i, priority .. ':' .. chat)
+end
+"""
+
+
+def test_cost_does_not_grow(store: Store) -> None:
+    """A claim among 100,000 waiting jobs takes as many commands as one among ten, each logarithmic at most."""
+
+    def commands_of_a_claim() -> int:
+        store._redis.config_resetstat()
+        next_job(store)
+        return sum(command["calls"] for command in store._redis.info("commandstats").values())
+
+    for _ in range(10):
+        store.add(request(priority=20, chat_id="c"))
+    next_job(store)
+    before = commands_of_a_claim()
+    store._redis.eval(FILL, 0)
+
+    assert commands_of_a_claim() <= before + 2
+
+
 def test_forged_entries_are_passed_over(store: Store) -> None:
     """Entries without a job behind them, broken records and finished jobs in the line stop nobody."""
     done = claimed(store)

@@ -25,6 +25,15 @@ def test_added_job_is_kept_whole(store: Store) -> None:
     assert "secret" not in repr(job)
 
 
+def test_largest_project(store: Store) -> None:
+    """A project of ten megabytes in two thousand files is kept and given back as it was."""
+    asked = request(files={f"src/file{number}.ts": "ä" * 2_500 for number in range(2_000)})
+
+    job = store.add(asked)
+
+    assert store.request(job.id) == asked
+
+
 def test_unknown_job(store: Store) -> None:
     """A job that was never added is not found, by any way of asking."""
     for ask in (store.get, store.request, store.cancel):
@@ -181,6 +190,7 @@ def test_cancel_active(store: Store) -> None:
     store.cancel(job.id)
 
     assert (asked.status, asked.cancel_reason) == (Status.ACTIVE, "superseded")
+    assert store.get(job.id).cancel_message == "a newer build came"
     assert store.beat(job.id, job.fence)
     store.finish(job.id, job.fence, Result(Conclusion.CANCELLED, Reason.SUPERSEDED, "a newer build came"))
     assert store.get(job.id).reason == "superseded"

@@ -97,8 +97,13 @@ def test_chat_limit(redis_url: str) -> None:
     assert third.chat_id == "busy"
     assert store.claim("w").job is None
     store.release(second.id, second.fence)
-    assert next_job(store).id == second.id
-    assert store.claim("w").job is None
+    second = next_job(store)
+    assert (second.chat_id, second.fence, store.claim("w").job) == ("busy", 2, None)
+    for job in (second, third):
+        store.finish(job.id, job.fence, SUCCESS)
+    for job in (next_job(store), next_job(store)):
+        store.finish(job.id, job.fence, SUCCESS)
+    assert store._redis.keys("cw:held:*") + store._redis.keys("cw:ready:*") + store._redis.keys("cw:flow:*") == []
 
 
 def test_jobs_without_a_chat_have_no_limit(redis_url: str) -> None:
@@ -142,8 +147,8 @@ def test_ageing(store: Store) -> None:
 def test_ageing_keeps_turns(store: Store) -> None:
     """Ageing lifts a priority, not a chat: within one priority chats still take turns, however old their jobs."""
     for _ in range(8):
-        job = store.add(request(chat_id="old"))
-        store._redis.zadd("cw:waiting:builds", {job.id: 1})
+        job = store.add(request(JobType.TEST, chat_id="old"))
+        store._redis.zadd("cw:waiting:tests", {job.id: 1})
     for _ in range(8):
         store.add(request(chat_id="new"))
 
@@ -204,6 +209,19 @@ def test_waiting_for_slots(store: Store) -> None:
     assert (waiting.ahead, waiting.blocked_by) == (2, "slots")
     assert 29_000 < waiting.estimated_start_ms - last.created_ms < 32_000
     assert waiting.to_json()["position"] == 3
+
+
+def test_estimates_follow_recent_runs(store: Store) -> None:
+    """What a run takes is a moving average: one long run counts a fifth."""
+    for duration_ms in (1_000, 11_000):
+        job = claimed(store)
+        store._redis.hset(f"cw:job:{job.id}", "attempt_started_ms", job.started_ms - duration_ms)
+        store.finish(job.id, job.fence, SUCCESS)
+
+    pace = {name: int(value) for name, value in store._redis.hgetall("cw:pace").items()}
+
+    assert set(pace) == {b"build", b"*"}
+    assert all(3_000 <= value < 3_200 for value in pace.values())
 
 
 def test_waiting_for_the_chat(redis_url: str) -> None:
