@@ -1,0 +1,71 @@
+"""Jobs in real containers: projects that wait and write a file, and what the engine holds of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import docker
+
+from executor.spec import LABEL
+from jobs import JobType, Request
+from stack import unique_prefix
+from tests.faults.service import REAL, Service, running
+
+
+def waiting_project(ms: int, chat: str = "chat") -> Request:
+    """A build that waits and then writes one file."""
+    script = (
+        "import fs from 'node:fs'; console.log('begun');"
+        f"setTimeout(() => {{ fs.mkdirSync('dist'); fs.writeFileSync('dist/done.txt', 'done') }}, {ms})"
+    )
+    package = json.dumps({"type": "module", "scripts": {"build": "node build.mjs"}})
+    return Request(JobType.BUILD, files={"package.json": package, "build.mjs": script}, chat_id=chat)
+
+
+@contextmanager
+def running_containers(
+    workers: int = 2, engine: str = "", seen_at: str = "", **settings: str
+) -> Iterator[tuple[Service, Engine]]:
+    """A service with the real executor, whose containers nobody else sweeps, at the engine of this address.
+
+    `seen_at` is where the same engine is looked at, past any proxy.
+    """
+    prefix = unique_prefix()
+    if engine:
+        settings["DOCKER_HOST"] = engine
+    with running(workers, REAL, REDIS_PREFIX=prefix, **settings) as service, closing(Engine(prefix, seen_at)) as seen:
+        try:
+            yield service, seen
+        finally:
+            seen.remove_all()
+
+
+class Engine:
+    """What the Docker Engine holds of one service, seen past any proxy."""
+
+    def __init__(self, prefix: str, url: str) -> None:
+        self._api = docker.DockerClient(base_url=url).api if url else docker.from_env().api
+        self._filters = {"label": [f"{LABEL}.service={prefix}"]}
+
+    def objects(self) -> list[str]:
+        """Names of its containers and volumes."""
+        containers = self._api.containers(all=True, filters=self._filters)
+        volumes = self._api.volumes(filters=self._filters)["Volumes"] or []
+        return [found["Names"][0] for found in containers] + [found["Name"] for found in volumes]
+
+    def alive(self, job_id: str) -> list[str]:
+        """Names of the running containers of a job."""
+        filters = {"label": [*self._filters["label"], f"{LABEL}.job={job_id}"], "status": "running"}
+        return [found["Names"][0] for found in self._api.containers(filters=filters)]
+
+    def remove_all(self) -> None:
+        """Leave nothing behind, whatever the test did."""
+        for found in self._api.containers(all=True, filters=self._filters):
+            self._api.remove_container(found["Id"], force=True, v=True)
+        for found in self._api.volumes(filters=self._filters)["Volumes"] or []:
+            self._api.remove_volume(found["Name"], force=True)
+
+    def close(self) -> None:
+        self._api.close()

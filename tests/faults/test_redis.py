@@ -1,0 +1,93 @@
+"""Redis killed, slow, silent, full: no job is lost, no run outlives its lease, and all goes on by itself."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from errors import StoreUnavailable
+from tests.faults import scenarios
+from tests.faults.proxy import Proxy
+from tests.faults.scripted import Plan
+from tests.faults.service import Service, running
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(90)]
+
+
+def test_killed() -> None:
+    """Redis killed and started again under load: every job ends once, in workers that were never restarted."""
+    outcome = scenarios.redis_kills(jobs=30, kills=2, down_s=0.5)
+
+    assert outcome.verdict.overlaps == []
+
+
+def test_frozen_for_less_than_a_lease() -> None:
+    """A Redis that answers nobody for a while costs no run its job, and no thread stays behind."""
+    with running(workers=2, LEASE_SECONDS="9") as service:
+        jobs = [service.add(Plan(ms=3500).request(f"chat-{n}")) for n in range(3)]
+        for job in jobs:
+            service.started(job.id)
+
+        service.redis.freeze()
+        threading.Event().wait(2.5)  # longer than a client waits for an answer
+        service.redis.thaw()
+
+        assert {service.ended(job.id).fence for job in jobs} == {1}
+        assert service.settle().reruns == 0
+        assert service.ended(service.add(Plan().request()).id, 5).status == "completed"
+
+
+@pytest.fixture
+def parted() -> Iterator[tuple[Service, Proxy]]:
+    """A service without workers, and a proxy to its Redis through which one may be started."""
+    with running(workers=0, LEASE_SECONDS="3") as service:
+        proxy = Proxy(("127.0.0.1", service.redis.port))
+        with proxy.serve() as address:
+            service.start_worker(REDIS_URL=f"redis://{address[0]}:{address[1]}/0")
+            yield service, proxy
+
+
+def test_silent_partition(parted: tuple[Service, Proxy]) -> None:
+    """A worker that hears nothing stops its run before another one may begin it; later it works again."""
+    service, proxy = parted
+    job = service.add(Plan(ms=3500).request())
+    service.started(job.id)
+
+    proxy.fall_silent()
+    healthy = service.start_worker()
+    again = service.started(job.id, 2)
+    service.until(lambda: "stopped" in [step.event for step in service.ledger.steps(job.id)], 15, "the run stops")
+    (stopped,) = [step.at_s for step in service.ledger.steps(job.id) if step.event == "stopped"]
+
+    assert stopped < again
+    assert service.settle().overlaps == []
+    service.signal(healthy, signal.SIGTERM)
+    proxy.speak()
+    assert service.ended(service.add(Plan().request()).id).status == "completed"
+
+
+def test_full() -> None:
+    """Filled by somebody else, Redis takes no new job; the ones it has run, end and are told of, until it is empty."""
+    with running(workers=0) as service:
+        jobs = [service.add(Plan(ms=20).request(f"chat-{n}")) for n in range(20)]
+        fill(service)
+        with pytest.raises(StoreUnavailable):
+            service.store.add(Plan().request())
+
+        service.start_worker()
+        service.settle()
+
+        assert {service.store.get(job.id).status for job in jobs} == {"completed"}
+        service.redis.client.config_set("maxmemory", 0)
+        assert service.ended(service.add(Plan().request()).id).status == "completed"
+
+
+def fill(service: Service) -> None:
+    """Foreign keys, until the server is over its bound."""
+    client = service.redis.client
+    for n in range(200):
+        client.set(f"foreign:{n}", b"x" * 10_000)
+    client.config_set("maxmemory", client.info("memory")["used_memory"] - (1 << 20))
