@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from jobs import Limits
@@ -18,6 +20,9 @@ CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 #: The slot's own user: jobs that share a uid would share kernel quotas (inotify, keys, pipes) across containers.
 FIRST_UID = 20_000
 MAX_SLOTS = 256
+
+#: What a job may ask the kernel for; docs/security.md has the reasons. The engine takes the text, not a path.
+SECCOMP = json.dumps(json.loads((Path(__file__).parent / "seccomp.json").read_text()), separators=(",", ":"))
 
 #: All that a container's environment holds, before the job's own variables.
 ENVIRONMENT: dict[str, str] = {
@@ -111,7 +116,7 @@ def _host_config(step: Step, tenancy: Tenancy, limits: Limits) -> dict[str, Any]
         "Privileged": False,
         "CapAdd": [],
         "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges"],
+        "SecurityOpt": ["no-new-privileges", f"seccomp={SECCOMP}"],
         "IpcMode": "private",
         "PidMode": "",
         "UTSMode": "",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from executor.spec import MAX_SLOTS, Step, Tenancy, container
+from executor.spec import MAX_SLOTS, SECCOMP, Step, Tenancy, container
 from jobs import Limits
 
 LIMITS = Limits(memory_bytes=512 << 20, cpus=1.5, pids=256, total_s=300, install_s=180, command_s=240)
@@ -50,7 +51,7 @@ def test_build_container() -> None:
             "Privileged": False,
             "CapAdd": [],
             "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges"],
+            "SecurityOpt": ["no-new-privileges", f"seccomp={SECCOMP}"],
             "IpcMode": "private",
             "PidMode": "",
             "UTSMode": "",
@@ -130,3 +131,36 @@ def test_slots() -> None:
     for slot in (-1, MAX_SLOTS):
         with pytest.raises(ValueError, match="slot"):
             container(STEP, replace(TENANCY, slot=slot), LIMITS)
+
+
+#: Calls that no job needs, each of which has been a way out of, or into, something.
+NEVER_ALLOWED = """
+    add_key bpf chroot clone3 delete_module fanotify_init finit_module fsconfig fsmount fsopen init_module
+    io_uring_enter io_uring_register io_uring_setup kcmp kexec_file_load kexec_load keyctl mbind memfd_secret mount
+    mount_setattr move_mount move_pages msgget name_to_handle_at open_by_handle_at open_tree perf_event_open
+    personality pidfd_getfd pivot_root process_madvise process_vm_readv process_vm_writev ptrace quotactl reboot
+    request_key semget set_mempolicy setns shmget swapon syslog umount2 unshare userfaultfd vmsplice
+""".split()  # noqa: SIM905  (forty short lines say less)
+
+
+def test_system_calls() -> None:
+    """Of system calls, what is not named is refused, and neither debugging, namespaces nor io_uring is named."""
+    profile = json.loads(SECCOMP)
+    allowed = {name for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
+
+    assert (profile["defaultAction"], profile["defaultErrnoRet"]) == ("SCMP_ACT_ERRNO", 1)
+    assert allowed.isdisjoint(NEVER_ALLOWED)
+    assert [arch["subArchitectures"] for arch in profile["archMap"]] == [[], []]
+
+
+def test_restricted_calls() -> None:
+    """Sockets are of four kinds, and new processes share their parent's namespaces."""
+    rules = [(name, rule.get("args")) for rule in json.loads(SECCOMP)["syscalls"] for name in rule["names"]]
+    conditions = {
+        name: [[(each["index"], each["value"]) for each in args or []] for found, args in rules if found == name]
+        for name in ("socket", "socketpair", "clone")
+    }
+
+    assert conditions["socket"] == [[(0, 1)], [(0, 2)], [(0, 10)], [(0, 16), (2, 0)]]
+    assert conditions["socketpair"] == [[(0, 1)]]
+    assert conditions["clone"] == [[(0, 0x7E020000)]]
