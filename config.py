@@ -8,6 +8,7 @@ that runs other people's code must not hold it. Results go to a signed HTTP acti
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import sys
 import textwrap
@@ -344,6 +345,12 @@ class Settings(
     def body_bytes(self) -> int:
         """Most bytes of a request's body."""
         return self.max_body_bytes or self.max_project_bytes * 5 // 4
+
+    @property
+    def service(self) -> str:
+        """What tells this service from others at one Docker Engine: the same Redis and prefix are the same service."""
+        place = self.redis_url.partition("://")[2].rpartition("@")[2]  # without the password, which may change
+        return f"{self.redis_prefix}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
     @property
     def lease_ms(self) -> int:

@@ -72,7 +72,7 @@ store = open_store()
 #: a third of the lease is left when it gives up, a call takes at most twice its timeout.
 live = open_store(timeout_s=min(2.0, settings.lease_seconds / 6), retries=0)
 shelf = Shelf(settings.data_dir / "artifacts")
-executor = Executor(settings.docker_host, Images(settings.data_dir / "images"), service=settings.redis_prefix)
+executor = Executor(settings.docker_host, Images(settings.data_dir / "images"), service=settings.service)
 policy = retry.Policy(settings.retry_attempts, settings.retry_base_seconds, settings.retry_cap_seconds)
 huey = JobHuey("chef", store=store, owner=OWNER, slots=settings.max_concurrent_workers, url=settings.redis_url)
 courier = Courier(store, Sender(settings.endpoint), OWNER) if settings.endpoint else None

@@ -299,3 +299,18 @@ def test_settings_are_grouped() -> None:
     grouped = [name for group in config.GROUPS for name in group.model_fields]
 
     assert sorted(grouped) == sorted(config.Settings.model_fields)
+
+
+def test_services_are_told_apart() -> None:
+    """Another Redis or prefix is another service to the engine; another password is not."""
+    given = [
+        {},
+        {"REDIS_PASSWORD": "one"},
+        {"REDIS_PREFIX": "other"},
+        {"REDIS_HOST": "elsewhere"},
+        {"REDIS_URL": "unix:///run/redis.sock"},
+    ]
+    names = [config.load(environ).service for environ in given]
+
+    assert names[0] == names[1]
+    assert len(set(names)) == 4
