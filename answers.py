@@ -38,6 +38,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "internal_error": (500, "Something went wrong here"),
     "storage_failed": (500, "The disk that keeps artifacts fails"),
     "store_unavailable": (503, "The job store does not answer"),
+    "disk_low": (503, "The disk is nearly full"),
     "store_unsuitable": (503, "The job store cannot keep jobs"),
 }
 #: Problems on our side: their details go to the log, the caller gets a sentence that gives nothing away.
@@ -92,7 +93,7 @@ def problem_of(error: ChefError) -> bytes:
     code = error.code if error.code in PROBLEMS else "internal_error"
     if code in _OURS:
         log.error("request %s: %s: %s", request.environ["chef.request_id"], type(error).__name__, error)
-    if code in ("store_unavailable", "store_unsuitable"):
+    if code in ("store_unavailable", "store_unsuitable", "disk_low"):
         response.set_header("Retry-After", str(RETRY_SOON_S))
     if isinstance(error, QueueFull):
         response.set_header("Retry-After", str(error.retry_after_s))

@@ -22,7 +22,7 @@ import wire
 from answers import RETRY_SOON_S, answering, json_answer, now, problem, whole_number
 from artifacts import Shelf
 from config import Settings
-from errors import ArtifactNotFound, InvalidRequest, JobNotFound, Mistake, StoreUnavailable, StoreUnsuitable
+from errors import ArtifactNotFound, DiskLow, InvalidRequest, JobNotFound, Mistake, StoreUnavailable, StoreUnsuitable
 from jobs import Artifact, Job, OutputChunk, Request, Status, is_id, iso
 from operations import Operations
 from store import Store, Submitted
@@ -93,6 +93,7 @@ class Api:
         """Keep the parts; nothing is opened."""
         self._bounds = intake.Bounds(settings.max_files, settings.max_project_bytes)
         self._body_bytes = settings.body_bytes
+        self._min_free_disk = settings.min_free_disk
         self._same_request = settings.same_request_is_same_job
         self._store = store
         self._shelf = shelf
@@ -107,7 +108,8 @@ class Api:
         try:
             closures = self._store.closures()
             self._store.check_suitable()
-        except StoreUnsuitable as error:
+            self._require_room()
+        except (StoreUnsuitable, DiskLow) as error:
             body = {"status": "degraded", "redis": "connected", "error": str(error), "message": str(error)}
         except StoreUnavailable as error:
             return self._unhealthy(error)
@@ -124,13 +126,21 @@ class Api:
 
     def stats(self) -> bytes:
         """How many jobs are in each state, per queue, and which queues are closed and why."""
-        return json_answer({"timestamp": now(), "queues": self._store.stats(), **self._store.closures().to_json()})
+        return json_answer(
+            {
+                "timestamp": now(),
+                "queues": self._store.stats(),
+                "counters": self._store.counters(),
+                **self._store.closures().to_json(),
+            }
+        )
 
     def create_job(self) -> bytes:
         """Take a submission: 201 for a new job, which is stored then; 200 if it means one that is there already."""
         wire.require_json(request.environ)
         body = wire.read_body(request.environ, self._body_bytes)
         wanted, options = intake.parse(body, self._bounds)
+        self._require_room()
         taken = self._submit(wanted, self._identified(options, body))
         job = taken.job
         response.set_header("Location", f"/api/jobs/{job.id}")
@@ -185,6 +195,15 @@ class Api:
             response.status = 304
             return b""
         return _file(self._shelf.open_file(job.id, job.fence, found["sha256"]), found, etag)
+
+    def _require_room(self) -> None:
+        """Refuse new jobs before the disk is full: Redis ends when it cannot sync, and takes running jobs with it."""
+        free = self._shelf.free_bytes()
+        if free < self._min_free_disk:
+            room = (
+                f"The disk has {free >> 20:,} MB left, less than the {self._min_free_disk >> 20:,} MB of MIN_FREE_DISK"
+            )
+            raise DiskLow(f"{room}; no new jobs until some were removed.")
 
     def _identified(self, options: Options, body: bytes) -> Options:
         """With what tells this submission from others: the caller's key, or else the body itself."""

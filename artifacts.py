@@ -81,6 +81,12 @@ class Shelf:
                 raise StorageFailed(f"{artifact.sha256} of {job_id} has {size} bytes instead of {artifact.size}")
         return _gzip(self._tar(job_id, fence, artifacts))
 
+    def free_bytes(self) -> int:
+        """Room on the disk that keeps the artifacts. Raises StorageFailed."""
+        folder = next(path for path in (self._root, *self._root.absolute().parents) if path.exists())
+        with _disk_errors("cannot ask for the disk's room"):
+            return shutil.disk_usage(folder).free
+
     def remove(self, job_id: str) -> None:
         """Remove everything of a job; nothing to remove is fine. Raises JobNotFound, StorageFailed."""
         folder = self._job(job_id)

@@ -140,6 +140,11 @@ class RedisSettings(_Group):
         description="What to do with a Redis that evicts, has no append-only file, is a replica or too old: refuse to "
         "start, or serve and call the health degraded.",
     )
+    redis_appendfsync: Literal["always", "everysec"] = Field(
+        "always",
+        description="How a Redis that is started here syncs: always (an accepted job survives a power cut) or everysec "
+        "(four times faster, up to a second of accepted jobs lost with the power).",
+    )
     redis_prefix: str = Field(
         "cw", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="What all keys of the service begin with."
     )
@@ -218,6 +223,9 @@ class SandboxSettings(_Group):
         description="Address of the Docker Engine; default: the local socket.",
     )
     worker_memory_limit: Bytes = Field(512 << 20, ge=64 << 20, description="Memory of one sandbox, swap off (size).")
+    max_memory_limit: Bytes = Field(
+        2 << 30, description="Most memory that one sandbox may get when a job asks for more after running out (size)."
+    )
     worker_cpu_limit: float = Field(1.0, ge=0.1, le=1_024, allow_inf_nan=False, description="CPUs of one sandbox.")
     worker_pids_limit: int = Field(256, ge=16, le=32_768, description="Most processes and threads in one sandbox.")
     worker_timeout: Milliseconds = Field(300_000, description="Longest run of a job in all (milliseconds).")
@@ -240,6 +248,9 @@ class OutputSettings(_Group):
     """Output: what is kept of a run."""
 
     data_dir: Path = Field(Path(".data"), description="Folder for artifacts and for a Redis server started here.")
+    min_free_disk: Annotated[int, BeforeValidator(_size)] = Field(
+        512 << 20, ge=0, description="New jobs are refused while DATA_DIR's disk has less room than this (size)."
+    )
     artifact_max_bytes: Bytes = Field(100 << 20, description="Most bytes of a job's artifacts together (size).")
     artifact_max_files: int = Field(2_000, ge=1, le=100_000, description="Most artifacts of a job.")
     log_head_bytes: Bytes = Field(4 << 20, description="How much of the beginning of a log is kept (size).")

@@ -79,6 +79,12 @@ class StoreUnavailable(ChefError):
     code = "store_unavailable"
 
 
+class DiskLow(ChefError):
+    """The disk that keeps jobs and artifacts is nearly full; what runs goes on, nothing new is taken in."""
+
+    code = "disk_low"
+
+
 class StoreUnsuitable(ChefError):
     """Redis answers but cannot keep the promises made here (evicts, no AOF, replica, too old)."""
 

@@ -22,7 +22,9 @@ STOP_S = 10.0
 
 
 @contextlib.contextmanager
-def redis_server(configured_url: str | None, data_dir: Path, *, port: int = 6379) -> Iterator[tuple[str, str]]:
+def redis_server(
+    configured_url: str | None, data_dir: Path, *, port: int = 6379, appendfsync: str = "always"
+) -> Iterator[tuple[str, str]]:
     """A Redis that answers, as (url, how it was found); one started here is stopped at the end, its data kept.
 
     Looks in this order: the configured URL, a server on the default port, `redis-server` or `valkey-server` on PATH,
@@ -43,7 +45,8 @@ def redis_server(configured_url: str | None, data_dir: Path, *, port: int = 6379
         yield default_url, "already running"
         return
     binary = redis_binary()
-    with own_redis(binary, data_dir, ["--port", str(port), "--bind", "127.0.0.1"], default_url):
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--appendfsync", appendfsync]
+    with own_redis(binary, data_dir, options, default_url):
         yield default_url, f"started {binary}, data in {data_dir}"
 
 

@@ -58,7 +58,7 @@ def running(settings: Settings, say: Callable[[str], None], *, port: int, log: P
     """
     data = settings.data_dir
     with contextlib.ExitStack() as parts:
-        redis_url, how = parts.enter_context(machine.redis_server(settings.configured_redis_url, data / "redis"))
+        redis_url, how = parts.enter_context(_redis(settings))
         say(f"Redis: {how}")
         say(f"Docker Engine: {parts.enter_context(machine.docker_engine(settings.docker_host, data, say))}")
         make_images(settings, say)
@@ -72,6 +72,11 @@ def running(settings: Settings, say: Callable[[str], None], *, port: int, log: P
         _start(parts, stack, "worker", worker_command(settings), sink)
         say(f"API: {stack.url}, worker: {settings.max_concurrent_workers} jobs at once")
         yield stack
+
+
+def _redis(settings: Settings) -> contextlib.AbstractContextManager[tuple[str, str]]:
+    sync = settings.redis_appendfsync
+    return machine.redis_server(settings.configured_redis_url, settings.data_dir / "redis", appendfsync=sync)
 
 
 def make_images(settings: Settings, say: Callable[[str], None]) -> None:

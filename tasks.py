@@ -6,6 +6,7 @@ huey_consumer tasks.huey -k thread -w SLOTS+1 -g TERM -t GRACE
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
@@ -29,7 +30,7 @@ from delivery import Courier
 from errors import EngineFault, JobNotFound, LeaseLost, RunStopped, StorageFailed, StoreUnavailable, StoreUnsuitable
 from executor import Executor
 from executor.images import Images
-from jobs import Artifact, Conclusion, Job, OutputChunk, Phase, Reason, Request, Result, Status
+from jobs import Artifact, Conclusion, Job, Limits, OutputChunk, Phase, Reason, Request, Result, Status
 from lease import Lease, Stop
 from store import Retention, Rules, Store, Submitted
 from submission import Options
@@ -114,7 +115,7 @@ def run_attempt(job: Job, slot: int, lease: Lease) -> Result:
     """
     try:
         watch = Watch(job, lease, shelf.open(job.id, job.fence))
-        return executor.run(job, store.request(job.id), settings.limits, slot, watch)
+        return executor.run(job, store.request(job.id), limits_of(job), slot, watch)
     except (EngineFault, StorageFailed) as fault:
         if fault.reason == Reason.RUNTIME_UNAVAILABLE:
             engine_away.set()
@@ -124,6 +125,13 @@ def run_attempt(job: Job, slot: int, lease: Lease) -> Result:
     except Exception as error:
         log.exception("job %s: the worker failed", job.id)
         return Result(Conclusion.ERROR, Reason.INTERNAL_ERROR, f"{type(error).__name__} in the worker; see its log")
+
+
+def limits_of(job: Job) -> Limits:
+    """What this attempt may use: more memory than the ones before, if those ran out of it."""
+    usual = settings.limits
+    memory = retry.memory_bytes(job, usual.memory_bytes, settings.max_memory_limit)
+    return dataclasses.replace(usual, memory_bytes=memory)
 
 
 def record(job: Job, result: Result) -> None:

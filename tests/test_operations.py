@@ -268,3 +268,25 @@ def test_drain_of_all(api: Client, store: Store) -> None:
 def test_unknown_queue(api: Client) -> None:
     """A queue that is not there is 404, with the names of those that are."""
     assert "builds, tests, lint" in api.post("/api/queues/nightly/pause", status=404).json["message"]
+
+
+# --- room -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_takes_nothing_new(store: Store, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With less room than the settings ask for, submissions are 503 and health is degraded; what is there stays."""
+    api = client(store, shelf)
+    location = api.post_json("/api/jobs", submission()).headers["Location"]
+    monkeypatch.setattr(Shelf, "free_bytes", lambda _: 1 << 20)
+
+    refused = api.post_json("/api/jobs", submission("other"), status=503)
+
+    assert refused.json["code"] == "disk_low"
+    assert "MIN_FREE_DISK" in refused.json["message"]
+    assert api.get("/api/health").json["status"] == "degraded"
+    api.get(location, status=200)
+
+
+def test_room_is_that_of_the_disk(tmp_path: Path) -> None:
+    """A shelf whose folder is not made yet knows the room of the disk that it will be on."""
+    assert Shelf(tmp_path / "not" / "yet").free_bytes() > 0
