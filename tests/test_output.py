@@ -132,8 +132,9 @@ def test_streams_kept_apart() -> None:
     ]  # fmt: skip
 
 
-def test_few_chunks_for_many_switches() -> None:
+def test_few_chunks_for_many_switches(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that alternates between its streams does not make a chunk of every line."""
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)  # all within one chunk's age, however slow the machine
     chunks = logged(LIMITS, *((("stdout", "stderr")[at % 2], b"x\n") for at in range(2000)))
 
     assert sum(chunk.lines for chunk in chunks) == 2000
