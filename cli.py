@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import time
@@ -49,11 +50,13 @@ def run_demo(settings: Settings) -> int:
 
 def serve(settings: Settings) -> int:
     """Serve until Ctrl-C, or until a part ends."""
-    with stack.running(settings, say, port=settings.port) as service:
+    with contextlib.suppress(KeyboardInterrupt), stack.running(settings, say, port=settings.port) as service:
         print(f"Serving on {service.url}, Ctrl-C stops. Try: curl {service.url}/api/health", flush=True)
         while True:
             service.check()
             time.sleep(0.5)
+    print("\nstopped")
+    return 0
 
 
 def make_images(settings: Settings) -> int:
