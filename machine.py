@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from errors import SetupError
 
 START_S = 20.0
 STOP_S = 10.0
+DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 
 
 @contextlib.contextmanager
@@ -148,12 +150,24 @@ def _own_engine(data_dir: Path) -> Iterator[None]:
 
 
 def engine_answers(host: str | None) -> bool:
-    """True if a ping to the engine at `host` (None: the default socket) is answered within two seconds."""
+    """True if the engine at `host` (None: the default socket) answers within two seconds."""
+    path = (host or DEFAULT_ENGINE).removeprefix("unix://")
     try:
+        if "://" not in path:
+            return _socket_answers(path)
         with contextlib.closing(docker.DockerClient(base_url=host, timeout=2)) as client:
             return bool(client.ping())
     except (DockerException, OSError):
         return False
+
+
+def _socket_answers(path: str) -> bool:
+    # By hand: docker-py leaks the socket of every try that fails, and starting an engine takes many.
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(2)
+        connection.connect(path)
+        connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+        return b" 200 " in connection.recv(64)
 
 
 def apt_install(*packages: str) -> None:
@@ -178,8 +192,8 @@ def is_debian() -> bool:
 
 def _require_engine_rights() -> None:
     """Stop with the command to type unless we may install and start an engine here."""
-    socket = Path("/var/run/docker.sock")
-    if socket.exists() and not os.access(socket, os.W_OK):
+    path = Path(DEFAULT_ENGINE.removeprefix("unix://"))
+    if path.exists() and not os.access(path, os.W_OK):
         raise SetupError(
             "The Docker Engine runs, but not for this user. Run `sudo usermod -aG docker $USER` and log in again "
             "(members of that group are root on this machine)."

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 
 import docker
 
+import config
 from executor.spec import LABEL
 from jobs import JobType, Request
 from stack import unique_prefix
@@ -35,19 +36,21 @@ def running_containers(
     prefix = unique_prefix()
     if engine:
         settings["DOCKER_HOST"] = engine
-    with running(workers, REAL, REDIS_PREFIX=prefix, **settings) as service, closing(Engine(prefix, seen_at)) as seen:
-        try:
-            yield service, seen
-        finally:
-            seen.remove_all()
+    with running(workers, REAL, REDIS_PREFIX=prefix, **settings) as service:
+        name = config.load(service.settings).service
+        with closing(Engine(name, seen_at)) as seen:
+            try:
+                yield service, seen
+            finally:
+                seen.remove_all()
 
 
 class Engine:
     """What the Docker Engine holds of one service, seen past any proxy."""
 
-    def __init__(self, prefix: str, url: str) -> None:
+    def __init__(self, name: str, url: str) -> None:
         self._api = docker.DockerClient(base_url=url).api if url else docker.from_env().api
-        self._filters = {"label": [f"{LABEL}.service={prefix}"]}
+        self._filters = {"label": [f"{LABEL}.service={name}"]}
 
     def objects(self) -> list[str]:
         """Names of its containers and volumes."""
