@@ -6,6 +6,7 @@
 even_when_full()
 local now = now_ms()
 local LONGEST_WAIT_MS = 1000
+local STAND_BACK_MS = 1000
 
 -- The oldest job of a flow leaves the line.
 local function serve(queue, flow)
@@ -22,6 +23,16 @@ local function is_late(job)
   return by > 0 and by <= now and not job.started_ms
 end
 
+-- A job that takes its worker down takes the jobs beside it down too, and all come back together. On their last chance
+-- they run one at a time, so that only the one which does it fails.
+local function stands_back(job)
+  if not is_last_chance(job) or redis.call('SCARD', key('last_chance')) == 0 then
+    return false
+  end
+  wait(job, now + STAND_BACK_MS, now)
+  return true
+end
+
 local function start(job)
   local record = key('job', job.id)
   redis.call('HINCRBY', record, 'fence', 1)
@@ -32,6 +43,9 @@ local function start(job)
   redis.call('ZADD', key('active', job.queue), now + ARGV[2], job.id)
   redis.call('SADD', key('running', job.chat_id), job.id)
   redis.call('ZREM', key('expiring'), job.id)
+  if is_last_chance(job) then
+    redis.call('SADD', key('last_chance'), job.id)
+  end
   return redis.call('HGETALL', record)
 end
 
@@ -59,7 +73,7 @@ for _ = 1, BATCH do
   end
   if not hold(queue, flow) then
     local job = serve(queue, flow)
-    if job and not (is_late(job) and expire(job, now)) and move(job, 'claim') then
+    if job and not (is_late(job) and expire(job, now)) and not stands_back(job) and move(job, 'claim') then
       if head(queues) then
         ring()
       end

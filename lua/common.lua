@@ -121,10 +121,18 @@ end
 
 -- Runs and ends ---------------------------------------------------------------------------------------------------
 
+-- True if the job fails should it lose its worker once more.
+local function is_last_chance(job)
+  return MAX_STALLS > 0 and (tonumber(job.stalls) or 0) >= MAX_STALLS
+end
+
 -- A run that ends may be what its chat's held flows wait for.
 local function leave_run(job)
   redis.call('ZREM', key('active', job.queue), job.id)
   redis.call('SREM', key('running', job.chat_id), job.id)
+  if is_last_chance(job) then
+    redis.call('SREM', key('last_chance'), job.id)
+  end
   redis.call('HDEL', key('job', job.id), 'owner')
   for _, held in ipairs(redis.call('SMEMBERS', key('held', job.chat_id))) do
     local queue, flow = string.match(held, '^([^:]*):(.*)$')

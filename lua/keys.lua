@@ -25,6 +25,7 @@ local KEY = {
   -- runs
   active = 'active:',        -- <queue>  ZSET    jobs under a lease: id -> moment when the lease ends
   running = 'running:',      -- <chat>   SET     ids of a chat's active jobs
+  last_chance = 'last_chance', --       SET     ids of active jobs that fail if they lose their worker once more
   workers = 'workers',       --          ZSET    worker -> moment until when it counts as alive
   slots = 'slots',           --          HASH    worker -> how many jobs it runs at once
   pace = 'pace',             --          HASH    <type> or * -> moving average of a run's ms

@@ -10,7 +10,7 @@ import pytest
 from errors import LeaseLost
 from jobs import Job, Retry, Status
 from store import Store
-from tests.store_cases import BROKEN, FAULT, SUCCESS, claimed, lines, next_job
+from tests.store_cases import BROKEN, FAULT, SUCCESS, claimed, lines, next_job, request
 
 WRITES: dict[str, Callable[[Store, Job], object]] = {
     "beat": lambda store, job: store.beat(job.id, job.fence),
@@ -109,6 +109,26 @@ def test_poison_job_ends(hasty: Store) -> None:
     assert (ended.status, ended.conclusion, ended.reason) == (Status.FAILED, "error", "worker_lost")
     assert [attempt["decision"] for attempt in ended.attempts] == ["retry", "retry", "final"]
     assert ended.fence == 3
+
+
+def test_neighbours_of_a_poison_job_survive(store: Store) -> None:
+    """Jobs that lost their workers together run one at a time on their last chance, so that only the cause fails."""
+    poison, neighbour = store.add(request()), store.add(request())
+    for _ in range(2):
+        assert [next_job(store).id for _ in range(2)] == [poison.id, neighbour.id]
+        for job in (poison, neighbour):
+            store._redis.zadd("cw:active:builds", {job.id: 1})
+
+    first = next_job(store)
+    assert (first.id, store.claim("w").job) == (poison.id, None)
+    store._redis.zadd("cw:active:builds", {poison.id: 1})
+    store._redis.zadd("cw:delayed:builds", {neighbour.id: 1})
+
+    second = next_job(store)
+    assert second.id == neighbour.id
+    store.finish(second.id, second.fence, SUCCESS)
+    assert store.get(poison.id).reason == "worker_lost"
+    assert store._redis.exists("cw:last_chance") == 0
 
 
 def test_cancelled_job_of_a_lost_worker(hasty: Store) -> None:
