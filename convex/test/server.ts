@@ -1,0 +1,95 @@
+/**
+ * The example app in a fake Convex backend, over real HTTP, so that the real sender can be tried against it.
+ *
+ * Hooks are passed on to the app as they are. `/control/…` looks inside and sets the scene; its bodies are JSON.
+ */
+
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { convexTest } from "convex-test";
+
+import { api, internal } from "../example/convex/_generated/api";
+import schema from "../example/convex/schema";
+
+const modules = {
+  "../example/convex/_generated/api.ts": () => import("../example/convex/_generated/api"),
+  "../example/convex/builds.ts": () => import("../example/convex/builds"),
+  "../example/convex/chefWorkers.ts": () => import("../example/convex/chefWorkers"),
+  "../example/convex/http.ts": () => import("../example/convex/http"),
+  "../example/convex/schema.ts": () => import("../example/convex/schema"),
+};
+
+let app = convexTest(schema, modules);
+/** How long the answer to a hook is held back after it had its effect. */
+let delayMs = 0;
+/** What the app last sent to Chef Workers, and what that answers. */
+let sent: unknown;
+let workersAnswer: unknown;
+
+globalThis.fetch = async (url, init) => {
+  sent = { url, ...init };
+  return Response.json(workersAnswer);
+};
+
+/** What each `/control/…` path does with its body, and what it answers. */
+const controls: Record<string, (body: Record<string, unknown>) => unknown> = {
+  reset: () => {
+    app = convexTest(schema, modules);
+    delayMs = 0;
+  },
+  delay: ({ ms }) => {
+    delayMs = Number(ms);
+  },
+  rows: ({ table }) => app.run((ctx) => ctx.db.query(table as "workerJobs").collect()),
+  /** Let the app ask for a build of `files`; answers the request that reaches Chef Workers. */
+  start: async ({ chat, files, answer }) => {
+    workersAnswer = answer;
+    await app.run((ctx) => ctx.db.insert("chats", { name: chat as string, ownerId: "anna" }));
+    const request = { chat: chat as string, files: files as { path: string; text: string }[] };
+    await app.withIdentity({ subject: "anna" }).mutation(api.builds.start, request);
+    await scheduled();
+    return sent;
+  },
+  /** Let the sweep ask about every job that runs, and Chef Workers answer with `record`. */
+  ask: async ({ record }) => {
+    workersAnswer = record;
+    await app.run(async (ctx) => {
+      for (const { _id } of await ctx.db.query("workerJobs").collect()) await ctx.db.patch(_id, { checkAt: 0 });
+    });
+    await app.mutation(internal.chefWorkers.sweep, {});
+    await scheduled();
+  },
+};
+
+/** What is scheduled begins with a timer, and may schedule more. */
+async function scheduled(): Promise<void> {
+  for (let round = 0; round < 3; round++) {
+    await sleep(10);
+    await app.finishInProgressScheduledFunctions();
+  }
+}
+
+async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const body = Buffer.concat(await request.toArray());
+  const path = request.url ?? "/";
+  const control = controls[path.replace(/^\/control\//, "")];
+  const given = control
+    ? Response.json((await control(JSON.parse(body.toString()))) ?? null)
+    : await hook(path, request, body);
+  response.writeHead(given.status, Object.fromEntries(given.headers)).end(await given.text());
+}
+
+async function hook(path: string, { method, headers }: IncomingMessage, bytes: Buffer): Promise<Response> {
+  const body = new Uint8Array(bytes);
+  const given = await app.fetch(path, { method, headers: headers as Record<string, string>, body });
+  await sleep(delayMs);
+  return given;
+}
+
+const server = createServer((request, response) => {
+  // The fake backend throws where the real one answers 500.
+  answer(request, response).catch((error) => response.writeHead(500).end(String(error)));
+});
+server.keepAliveTimeout = 60_000; // a busy machine may let more than Node's 5 seconds pass between two requests
+server.listen(Number(process.env.PORT), () => console.log("ready"));
