@@ -1,0 +1,45 @@
+"""All benchmarks, or some of them.
+
+    python -m bench [build] [http] [queue] [--rounds N]
+
+Takes about eight minutes in all and prints Markdown: what bench/README.md shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from bench import build, http, measure, queue
+from errors import SetupError
+
+PARTS = {"build": build.run, "http": http.run, "queue": queue.run}
+
+
+def main() -> int:
+    """Run the parts that are asked for, one after the other; 1 if one cannot be run."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="What the service costs, beside others.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them if none is named")
+    parser.add_argument("--rounds", type=int, default=3, help="how often the contenders take turns (default: 3)")
+    wanted = parser.parse_args()
+    if unknown := set(wanted.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    tables = []
+    try:
+        for part in wanted.parts or PARTS:
+            before, began = measure.surroundings(), time.monotonic()
+            print(f"{part}:", flush=True)
+            table = PARTS[part](wanted.rounds)
+            took = f"took {time.monotonic() - began:.0f} s; load average then {measure.load()}"
+            tables.append(f"## {part}\n\n{before}; {wanted.rounds} rounds; {took}\n\n{table}\n")
+    except SetupError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    finally:
+        print("\n" + "\n".join(tables))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
