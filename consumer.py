@@ -11,6 +11,7 @@ import datetime as dt
 import json
 import logging
 import queue
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -42,11 +43,16 @@ class JobHuey(PriorityRedisHuey):
             self._slots.put(slot)
         self._job_task: type[Any] | None = None
         self._may_claim: Callable[[], bool] = lambda: True
+        self._rests_until = 0.0
 
     def claim_if(self, check: Callable[[], bool]) -> Callable[[], bool]:
         """Decorate the function that is asked before each claim; while it answers False, jobs wait in the store."""
         self._may_claim = check
         return check
+
+    def rest(self, seconds: float) -> None:
+        """Claim no job for that long; ordinary tasks go on."""
+        self._rests_until = time.monotonic() + seconds
 
     def job_task(self, **options: Any) -> Any:
         """Like `task(**options)`, for the one function that runs jobs: it is called as `function(job, slot)`."""
@@ -99,7 +105,7 @@ class JobHuey(PriorityRedisHuey):
             super()._requeue_task(task, timestamp, retry_eta)
 
     def _free_slot(self) -> int | None:
-        if not self._may_claim():
+        if time.monotonic() < self._rests_until or not self._may_claim():
             return None
         try:
             return self._slots.get_nowait()

@@ -43,6 +43,9 @@ BEAT_S = 1.0  # also how soon a running job hears of its cancellation
 BEATS_PER_LEASE = 5  # at least: a lease as short as a beat would run out under a living worker
 COURIER_S = 2.0  # what is being posted at the end may finish; what is cut off is posted again
 UNSUITABLE_EXIT = 4
+#: No claims after a fault of the engine: one that is being restarted still answers, for up to 15 s, while it refuses
+#: containers, and three attempts must not all fall into that time.
+ENGINE_REST_S = 10.0
 HAND_BACK_S = 10.0  # containers die in well under a second each; then the jobs are given back
 RECORD_S = 120.0  # how long an end that Redis does not take is offered again; the containers are gone by then
 
@@ -117,8 +120,9 @@ def run_attempt(job: Job, slot: int, lease: Lease) -> Result:
         watch = Watch(job, lease, shelf.open(job.id, job.fence))
         return executor.run(job, store.request(job.id), limits_of(job), slot, watch)
     except (EngineFault, StorageFailed) as fault:
-        if fault.reason == Reason.RUNTIME_UNAVAILABLE:
+        if fault.reason == Reason.RUNTIME_UNAVAILABLE and not lease.stopped:  # else others removed its containers
             engine_away.set()
+            huey.rest(ENGINE_REST_S)
         return Result(Conclusion.ERROR, Reason(fault.reason), str(fault))
     except RunStopped:
         raise

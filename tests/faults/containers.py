@@ -27,7 +27,7 @@ def waiting_project(ms: int, chat: str = "chat") -> Request:
 
 @contextmanager
 def running_containers(
-    workers: int = 2, engine: str = "", seen_at: str = "", **settings: str
+    workers: int = 2, engine: str = "", seen_at: str = "", huey: str = REAL, **settings: str
 ) -> Iterator[tuple[Service, Engine]]:
     """A service with the real executor, whose containers nobody else sweeps, at the engine of this address.
 
@@ -36,7 +36,7 @@ def running_containers(
     prefix = unique_prefix()
     if engine:
         settings["DOCKER_HOST"] = engine
-    with running(workers, REAL, REDIS_PREFIX=prefix, **settings) as service:
+    with running(workers, huey, REDIS_PREFIX=prefix, **settings) as service:
         name = config.load(service.settings).service
         with closing(Engine(name, seen_at)) as seen:
             try:

@@ -30,7 +30,7 @@ class PrivateEngine:
         finally:
             self.thaw()
             self.stop()
-            self._end_containerd()
+            self._clean_up()
 
     def start(self) -> None:
         """Return when it answers."""
@@ -40,7 +40,7 @@ class PrivateEngine:
         log = self._folder / "dockerd.log"
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
-                ["dockerd", *options, "--host", self.url, "--bridge=none", "--iptables=false"],
+                ["unshare", "--net", "dockerd", *options, "--host", self.url, "--bridge=none", "--iptables=false"],
                 stdout=sink,
                 stderr=sink,
                 start_new_session=True,
@@ -72,7 +72,11 @@ class PrivateEngine:
             loading = ["docker", "--host", self.url, "load", "--quiet"]
             subprocess.run(loading, stdin=saving.stdout, check=True, stdout=subprocess.DEVNULL)
 
-    def _end_containerd(self) -> None:
-        """One that lost its daemon to a kill, and was taken over by the next, may stay behind."""
+    def _clean_up(self) -> None:
+        """What stays behind of a daemon that was killed: its containerd, which the next one took over, and mounts."""
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             os.kill(int((self._folder / "run" / "containerd" / "containerd.pid").read_text()), signal.SIGKILL)
+        mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for place in reversed(mounted):
+            if place.startswith(f"{self._folder}/"):
+                subprocess.run(["umount", "--lazy", place], check=False)

@@ -8,21 +8,17 @@ import os
 import secrets
 import signal
 import subprocess
-import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from executor import Executor
-from executor.images import Images
-from tests.faults.containers import Engine, running_containers, waiting_project
+from errors import StoreUnavailable
 from tests.faults.ledger import Verdict
-from tests.faults.private_engine import PrivateEngine
 from tests.faults.proxy import Proxy
 from tests.faults.scripted import Plan
 from tests.faults.service import Service, running
@@ -38,6 +34,7 @@ class Outcome:
     verdict: Verdict
     recovery_s: list[float] = field(default_factory=list)
     failed: int = 0  # jobs that ended, but not as their project would have
+    note: str = ""
 
 
 def new_seed() -> int:
@@ -59,7 +56,21 @@ def random_kills(jobs: int, kills: int) -> Outcome:
             service.add(Plan(ms=random.randint(20, 300), faults=faults).request(f"chat-{n % 7}"))
         moments = _spread(service, random, kills, service.kill)
         verdict = service.settle(seconds=60)
-        return Outcome(f"{jobs} jobs, {kills} kills", seed, verdict, recoveries(service, moments))
+        load = f"{jobs} jobs, {kills} kills"
+        why = ", ".join(f"{number} as {reason}" for reason, number in reasons(service).items())
+        recovery_s = recoveries(service, moments)
+        return Outcome(load, seed, verdict, recovery_s, failed=unsuccessful(service), note=why)
+
+
+def unsuccessful(service: Service) -> int:
+    """How many jobs did not succeed."""
+    return sum(reasons(service).values())
+
+
+def reasons(service: Service) -> Counter[str]:
+    """Why jobs did not succeed."""
+    records = [service.store.get(job_id) for job_id in service.sent.acknowledged]
+    return Counter(record.reason for record in records if record.conclusion != "success")
 
 
 def _spread(service: Service, random: Random, times: int, harm: Callable[..., float]) -> dict[int, float]:
@@ -91,6 +102,70 @@ def recoveries(service: Service, moments: dict[int, float]) -> list[float]:
     return found
 
 
+def random_freezes(jobs: int, freezes: int) -> Outcome:
+    """SIGSTOP of a random worker for one and a half leases, again and again, under jobs that go on."""
+    seed = new_seed()
+    random = Random(seed)
+    with running(workers=2) as service:
+        for n in range(jobs):
+            service.add(Plan(ms=random.randint(20, 300)).request(f"chat-{n % 7}"))
+        _spread(service, random, freezes, lambda worker: _freeze(worker, 1.5 * 1.5))
+        verdict = service.settle(seconds=60)
+        refused = service.store.counters().get("stale_refused", 0)
+        load = f"{jobs} jobs, {freezes} freezes"
+        return Outcome(load, seed, verdict, failed=unsuccessful(service), note=f"{refused} stale writes refused")
+
+
+def _freeze(worker: subprocess.Popen[bytes], seconds: float) -> float:
+    worker.send_signal(signal.SIGSTOP)
+    moment = time.monotonic()
+    time.sleep(seconds)
+    worker.send_signal(signal.SIGCONT)
+    return moment
+
+
+def idle_recoveries(times: int, lease_s: float) -> Outcome:
+    """kill -9 of the worker of the only job there is."""
+    seed = new_seed()
+    with running(workers=2, LEASE_SECONDS=str(lease_s)) as service:
+        recovery_s = []
+        for _ in range(times):
+            job = service.add(Plan(ms=1500).request())
+            service.started(job.id)
+            pid = service.ledger.starts(job.id)[0].pid
+            killed = service.kill(next(worker for worker in service.living() if worker.pid == pid))
+            recovery_s.append(service.started(job.id, 2, lease_s + 15) - killed)
+            service.ended(job.id)
+        load = f"{times} jobs one by one, lease {lease_s:g} s"
+        return Outcome(load, seed, service.settle(), recovery_s, failed=unsuccessful(service))
+
+
+def quiet_jobs(ms: int, lease_s: float) -> Outcome:
+    """Jobs that say nothing for several leases, in workers that are let live."""
+    seed = new_seed()
+    with running(workers=2, LEASE_SECONDS=str(lease_s)) as service:
+        for n in range(4):
+            service.add(Plan(ms=ms).request(f"chat-{n}"))
+        verdict = service.settle(seconds=30 + 2 * ms / 1000)
+        load = f"4 jobs of {ms / 1000:g} s, lease {lease_s:g} s"
+        return Outcome(load, seed, verdict, failed=unsuccessful(service))
+
+
+def poison(poisons: int, neighbours: int) -> Outcome:
+    """Jobs that kill their worker each time, among others; `failed` counts the others."""
+    seed = new_seed()
+    with running(workers=2) as service:
+        killers = [service.add(Plan(die=True).request(f"poisoner-{n}")).id for n in range(poisons)]
+        for n in range(neighbours):
+            service.add(Plan(ms=30).request(f"chat-{n}"))
+        records = [service.ended(job_id, 60) for job_id in killers]
+        verdict = service.settle(seconds=60)
+        assert {(record.reason, record.stalls) for record in records} == {("worker_lost", 3)}
+        assert {record.fence for record in records} == {3}  # claims
+        failed = unsuccessful(service) - poisons
+        return Outcome(f"{poisons} poison and {neighbours} other jobs", seed, verdict, failed=failed)
+
+
 def rolling_restarts(jobs: int, rounds: int) -> Outcome:
     """Each worker in turn is told to stop, and replaced when it has exited, while jobs go on."""
     seed = new_seed()
@@ -104,7 +179,8 @@ def rolling_restarts(jobs: int, rounds: int) -> Outcome:
                 service.signal(worker, signal.SIGTERM)
                 worker.wait(10)
                 service.start_worker()
-        return Outcome(f"{jobs} jobs, {2 * rounds} restarts", seed, service.settle(seconds=60))
+        verdict = service.settle(seconds=60)
+        return Outcome(f"{jobs} jobs, {2 * rounds} restarts", seed, verdict, failed=unsuccessful(service))
 
 
 def redis_kills(jobs: int, kills: int, down_s: float) -> Outcome:
@@ -125,13 +201,66 @@ def redis_kills(jobs: int, kills: int, down_s: float) -> Outcome:
             recovery_s.append(_next_start(service, time.monotonic()))
         verdict = service.settle(seconds=60)
         assert {worker.pid for worker in service.living()} == workers
-        return Outcome(f"{jobs} jobs, {kills} kills, {down_s:g} s down", seed, verdict, recovery_s)
+        load = f"{jobs} jobs, {kills} kills, {down_s:g} s down"
+        return Outcome(load, seed, verdict, recovery_s, failed=unsuccessful(service))
 
 
 def _next_start(service: Service, since_s: float) -> float:
     """How long until a job starts."""
     extra = service.add(Plan(ms=20).request("after"))
     return service.started(extra.id) - since_s
+
+
+def submissions_kept(kills: int) -> Outcome:
+    """kill -9 of Redis while jobs are submitted as fast as they are taken: what was acknowledged is kept."""
+    seed = new_seed()
+    random = Random(seed)
+    with running(workers=2) as service, ThreadPoolExecutor(1) as callers:
+        over = threading.Event()
+        flood = callers.submit(_submit_until, service, over)
+        for _ in range(kills):
+            time.sleep(random.uniform(0.1, 0.3))  # the moment within a write is what is random
+            service.redis.kill()
+            service.redis.start()
+        over.set()
+        refused = flood.result()
+        load = f"{len(service.sent.acknowledged)} acknowledged, {refused} unanswered, {kills} kills"
+        return Outcome(load, seed, service.settle(seconds=90), failed=unsuccessful(service))
+
+
+def _submit_until(service: Service, over: threading.Event) -> int:
+    """How many submissions were not answered."""
+    while not over.is_set():
+        try:
+            service.add(Plan(ms=1).request(f"chat-{len(service.sent.acknowledged) % 50}"))
+        except StoreUnavailable:
+            service.sent.unanswered += 1
+            over.wait(0.02)
+    return service.sent.unanswered
+
+
+def silent_partition(lease_s: float) -> Outcome:
+    """A worker whose Redis falls silent, beside one that hears it; the moment of the first one's stop is the note."""
+    seed = new_seed()
+    with running(workers=0, LEASE_SECONDS=str(lease_s)) as service:
+        proxy = Proxy(("127.0.0.1", service.redis.port))
+        with proxy.serve() as address:
+            service.start_worker(REDIS_URL=f"redis://{address[0]}:{address[1]}/0")
+            job = service.add(Plan(ms=int(lease_s * 1200)).request())
+            service.started(job.id)
+            proxy.fall_silent()
+            silent = time.monotonic()
+            healthy = service.start_worker()
+            again = service.started(job.id, 2, lease_s + 15)
+            stopped = [step.at_s for step in service.ledger.steps(job.id) if step.event == "stopped"]
+            verdict = service.settle(seconds=30 + 2 * lease_s)
+            service.signal(healthy, signal.SIGTERM)
+            proxy.speak()
+            later = service.ended(service.add(Plan().request()).id)
+            assert later.status == "completed"  # by the worker that was cut off
+    assert min(stopped) < again
+    note = f"the first run stopped after {stopped[0] - silent:.1f} s"
+    return Outcome(f"1 job, lease {lease_s:g} s", seed, verdict, [again - silent], note=note)
 
 
 def racing_cancels(jobs: int) -> Outcome:
@@ -172,94 +301,9 @@ def api_kills(jobs: int, kills: int) -> Outcome:
         ids = [future.result() for future in taken]
         assert len(set(ids)) == jobs
         load = f"{jobs} requests, {kills} kills, {client.broken} cut off"
-        return Outcome(load, seed, service.settle(seconds=60))
+        return Outcome(load, seed, service.settle(seconds=60), failed=unsuccessful(service))
 
 
 def children(pid: int) -> list[int]:
     """The processes that a process started and that still run."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def container_kills(jobs: int, kills: int) -> Outcome:
-    """kill -9 of a random worker under jobs in real containers; afterwards no container may be left."""
-    seed = new_seed()
-    random = Random(seed)
-    with running_containers(LEASE_SECONDS="3") as (service, engine):
-        for n in range(jobs):
-            service.add(waiting_project(random.randint(200, 1000), f"chat-{n}"))
-        for _ in range(kills):
-            service.until(lambda: service.store.stats()["builds"]["active"], 20, "a job that runs")
-            time.sleep(random.uniform(0.1, 1.5))  # the moment within a run is what is random
-            service.kill(random.choice(service.living()))
-        verdict = service.settle(seconds=90, zombies=lambda: after(10, engine.objects))
-        fences = sum(service.store.get(job_id).fence for job_id in service.sent.acknowledged)
-        verdict = replace(verdict, reruns=fences - jobs)
-        return Outcome(f"{jobs} container jobs, {kills} kills", seed, verdict)
-
-
-def after(seconds: float, look: Callable[[], list[str]]) -> list[str]:
-    """What is still there when it should have gone, at most `seconds` later."""
-    deadline = time.monotonic() + seconds
-    while look() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return look()
-
-
-def engine_away(jobs: int, seconds: float) -> Outcome:
-    """Every connection to the engine refused for a while, with jobs that run and jobs that wait, and usual retries."""
-    seed = new_seed()
-    proxy = Proxy("/var/run/docker.sock")
-    with tempfile.TemporaryDirectory(prefix="cw-proxy-") as folder:
-        path = Path(folder) / "docker.sock"
-        with proxy.serve(path), usual_patience(f"unix://{path}") as (service, engine):
-            for n in range(jobs):
-                service.add(waiting_project(500, f"chat-{n}"))
-            service.until(engine.objects, 20, "a container")
-            proxy.refuse()
-            time.sleep(seconds)
-            proxy.speak()
-            return _container_outcome(service, engine, f"{jobs} container jobs, {seconds:g} s away", seed)
-
-
-def _container_outcome(service: Service, engine: Engine, load: str, seed: int) -> Outcome:
-    verdict = service.settle(seconds=120, zombies=lambda: after(70, engine.objects))
-    records = [service.store.get(job_id) for job_id in service.sent.acknowledged]
-    ends = Counter(record.conclusion for record in records)
-    attempts = Counter(attempt["reason"] for record in records for attempt in record.attempts)
-    print(f"ends {dict(ends)}, attempts {dict(attempts)}")
-    failed = len(records) - ends["success"]
-    reruns = sum(record.fence for record in records) - len(records)
-    return Outcome(load, seed, replace(verdict, reruns=reruns), failed=failed)
-
-
-def usual_patience(engine: str, seen_at: str = "") -> AbstractContextManager[tuple[Service, Engine]]:
-    """A service with the lease and the retries of its defaults."""
-    return running_containers(
-        engine=engine, seen_at=seen_at, LEASE_SECONDS="15", RETRY_BASE_SECONDS="2", RETRY_CAP_SECONDS="60"
-    )
-
-
-def engine_harmed(harm: str, jobs: int, seconds: float) -> Outcome:
-    """A private engine is killed, frozen or stopped for a while, with jobs that run and jobs that wait."""
-    seed = new_seed()
-    with tempfile.TemporaryDirectory(prefix="cw-engine-") as folder:
-        own = PrivateEngine(Path(folder))
-        with own.serve(job_images()), usual_patience(own.url, own.url) as (service, engine):
-            for n in range(jobs):
-                service.add(waiting_project(1000, f"chat-{n}"))
-            service.until(engine.objects, 20, "a container")
-            time.sleep(1)
-            {"kill": own.kill, "freeze": own.freeze, "stop": own.stop}[harm]()
-            time.sleep(seconds)
-            {"kill": own.start, "freeze": own.thaw, "stop": own.start}[harm]()
-            began = time.monotonic()
-            service.until(lambda: service.store.counters().get("ended_success"), 60, "a job that succeeds")
-            recovery_s = [time.monotonic() - began]
-            outcome = _container_outcome(service, engine, f"{jobs} container jobs, {seconds:g} s", seed)
-            return replace(outcome, recovery_s=recovery_s)
-
-
-def job_images() -> list[str]:
-    """The images that jobs run in."""
-    with tempfile.TemporaryDirectory() as folder, contextlib.closing(Executor(None, Images(Path(folder)))) as executor:
-        return executor.prepare()

@@ -60,7 +60,7 @@ class Scripted:
             raise
         if job.attempt <= plan.faults:
             self._ledger.write(job.id, job.fence, job.attempt, "fault")
-            raise EngineFault(Reason.RUNTIME_UNAVAILABLE, "as planned")
+            raise EngineFault(Reason.CONTAINER_START_FAILED, "as planned")
         self._ledger.write(job.id, job.fence, job.attempt, "end")
         return Result(Conclusion.SUCCESS, artifacts=(artifact,))
 

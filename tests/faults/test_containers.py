@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 
 import pytest
 
-from tests.faults import scenarios
+from tests.faults import engine_scenarios as scenarios
 from tests.faults.containers import running_containers, waiting_project
 
 pytestmark = [pytest.mark.faults, pytest.mark.engine, pytest.mark.timeout(120)]
@@ -16,9 +17,9 @@ pytestmark = [pytest.mark.faults, pytest.mark.engine, pytest.mark.timeout(120)]
 
 def test_killed_at_random() -> None:
     """Workers killed over container jobs: every job ends once, and every container they left is removed."""
-    outcome = scenarios.container_kills(jobs=6, kills=2)
+    outcome = scenarios.container_kills(jobs=5, kills=1)
 
-    assert outcome.verdict.reruns <= 2 * 2
+    assert outcome.verdict.reruns <= 2  # slots of a worker
 
 
 def test_frozen_past_the_lease() -> None:
@@ -32,7 +33,8 @@ def test_frozen_past_the_lease() -> None:
         service.start_worker()
         record = service.ended(job.id, 30)
         os.kill(frozen.pid, signal.SIGCONT)
-        service.until(lambda: "attempt 1 stopped, lost" in service.log_tail(), 15, "the stale run gives up")
+        given_up = re.compile(rf"{job.id}: attempt 1 (stopped, lost|lost its lease)")
+        service.until(lambda: given_up.search(service.log_tail()), 15, "the stale run gives up")
 
         assert (record.status, record.fence) == ("completed", 2)
         assert service.store.get(job.id) == record
@@ -74,7 +76,7 @@ def test_cancelled() -> None:
 
 def test_engine_away() -> None:
     """An engine that is away costs the jobs that ran an attempt, those that wait none, and fails no job."""
-    outcome = scenarios.engine_away(jobs=5, seconds=4)
+    outcome = scenarios.engine_away(jobs=5, seconds=4, huey="tests.faults.restless.huey")
 
     assert outcome.failed == 0
     assert 1 <= outcome.verdict.reruns <= 4  # slots

