@@ -66,6 +66,7 @@ def open_store(**patience: Any) -> Store:
             chat_limit=settings.max_concurrent_per_chat,
             queue_bound=settings.max_queued_jobs,
             ageing_ms=int(settings.ageing_seconds * 1000),
+            notify_progress=settings.webhook_progress,
         ),
         **patience,
     )

@@ -27,7 +27,7 @@ local percent = math.max(tonumber(job.progress or 0), tonumber(ARGV[3]))
 local new_phase = ARGV[4] ~= (job.phase or '')
 if new_phase or percent > tonumber(job.progress or 0) then
   redis.call('HSET', key('job', job.id), 'progress', percent, 'phase', ARGV[4])
-  if NOTIFY then
+  if NOTIFY and NOTIFY_PROGRESS then
     announce(new_phase, now_ms())
   end
 end

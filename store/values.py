@@ -18,6 +18,7 @@ class Rules:
     ageing_ms: how long a job waits before its priority gets a share of the claims.
     remember_key_ms: how long an idempotency key is remembered.
     same_request_ms: how long the same fingerprint means the same job.
+    notify_progress: whether progress goes into the outbox too, where ends do.
     """
 
     max_stalls: int = 2
@@ -26,6 +27,7 @@ class Rules:
     ageing_ms: int = 600_000
     remember_key_ms: int = 86_400_000
     same_request_ms: int = 60_000
+    notify_progress: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from jobs import Conclusion, Delivery, Reason, Result
-from store import Store
+from store import Rules, Store
 from tests.store_cases import BROKEN, SUCCESS, claimed, request
 
 
@@ -44,6 +44,17 @@ def test_no_webhooks(redis_url: str) -> None:
     store.finish(job.id, job.fence, SUCCESS)
 
     assert taken(store) == []
+
+
+def test_no_progress(redis_url: str) -> None:
+    """A store that tells of ends only keeps deliveries for them, and none for progress."""
+    store = Store(redis_url, rules=Rules(notify_progress=False))
+    job = claimed(store)
+    store.progress(job.id, job.fence, 5, "preparing")
+
+    assert taken(store) == []
+    store.finish(job.id, job.fence, SUCCESS)
+    assert [delivery.event for delivery in taken(store)] == ["result"]
 
 
 def test_lease_of_a_delivery(store: Store) -> None:
