@@ -40,7 +40,7 @@ from webhook import Sender
 log = logging.getLogger(__name__)
 
 BEAT_S = 1.0  # also how soon a running job hears of its cancellation
-BEATS_PER_LEASE = 5  # at least: a lease as short as a beat would run out under a living worker
+BEATS_PER_LEASE = 10  # at least: a lease as short as a beat would run out under a living worker
 COURIER_S = 2.0  # what is being posted at the end may finish; what is cut off is posted again
 UNSUITABLE_EXIT = 4
 #: No claims after a fault of the engine: one that is being restarted still answers, for up to 15 s, while it refuses
@@ -75,7 +75,7 @@ def open_store(**patience: Any) -> Store:
 store = open_store()
 #: What a run says while it owns its job. It asks again by itself, and must notice a silence before its lease is over:
 #: a third of the lease is left when it gives up, a call takes at most twice its timeout.
-live = open_store(timeout_s=min(2.0, settings.lease_seconds / 6), retries=0)
+live = open_store(timeout_s=min(2.0, settings.lease_seconds / 12), retries=0)
 shelf = Shelf(settings.data_dir / "artifacts")
 executor = Executor(settings.docker_host, Images(settings.data_dir / "images"), service=settings.service)
 policy = retry.Policy(settings.retry_attempts, settings.retry_base_seconds, settings.retry_cap_seconds)

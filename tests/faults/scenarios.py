@@ -246,7 +246,7 @@ def silent_partition(lease_s: float) -> Outcome:
         proxy = Proxy(("127.0.0.1", service.redis.port))
         with proxy.serve() as address:
             service.start_worker(REDIS_URL=f"redis://{address[0]}:{address[1]}/0")
-            job = service.add(Plan(ms=int(lease_s * 1200)).request())
+            job = service.add(Plan(ms=int(lease_s * 2000)).request())
             service.started(job.id)
             proxy.fall_silent()
             silent = time.monotonic()
