@@ -204,7 +204,9 @@ def persist(write: Callable[[], None], given_up: Callable[[], bool]) -> None:
             return write()
         except StoreUnavailable as error:
             log.warning("writing again: %s", error)
-            time.sleep(random.uniform(0.2, 0.8))  # noqa: S311  (spread the reconnects)
+            again_at = time.monotonic() + random.uniform(0.2, 0.8)  # noqa: S311  (spread the reconnects)
+            while time.monotonic() < again_at and not given_up():
+                time.sleep(0.02)  # in short steps: a run that must stop may not sleep past the end of its lease
     return None
 
 
