@@ -144,9 +144,12 @@ def record(job: Job, result: Result) -> None:
     again = retry.decide(job, result, policy)
     offered_until = time.monotonic() + RECORD_S
     try:
-        persist(lambda: live.finish(job.id, job.fence, result, again), lambda: time.monotonic() > offered_until)
+        kept = persist(lambda: live.finish(job.id, job.fence, result, again), lambda: time.monotonic() > offered_until)
     except LeaseLost:
         log.warning("job %s: attempt %s lost its lease, its result is dropped", job.id, job.attempt)
+        return
+    if not kept:
+        log.error("job %s: the store was away too long to record its end; it runs again when its lease is over", job.id)
         return
     log.info("job %s: %s %s %s", job.id, result.conclusion, result.reason or "", again.why if again else "")
     if again is None:
@@ -197,17 +200,22 @@ class Watch:
             self._lease.stop(Stop.LOST)
 
 
-def persist(write: Callable[[], None], given_up: Callable[[], bool]) -> None:
-    """Write to the store, waiting through an outage until `given_up()`. Raises LeaseLost for a stale run."""
+def persist(write: Callable[[], None], given_up: Callable[[], bool]) -> bool:
+    """Write to the store, waiting through an outage until `given_up()`; True if it is written.
+
+    Raises:
+        LeaseLost: The run is stale.
+    """
     while not given_up():
         try:
-            return write()
+            write()
+            return True
         except StoreUnavailable as error:
             log.warning("writing again: %s", error)
             again_at = time.monotonic() + random.uniform(0.2, 0.8)  # noqa: S311  (spread the reconnects)
             while time.monotonic() < again_at and not given_up():
                 time.sleep(0.02)  # in short steps: a run that must stop may not sleep past the end of its lease
-    return None
+    return False
 
 
 @contextmanager
