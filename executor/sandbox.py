@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import socket
 import struct
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import docker
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 CALL_S = 10  # an engine that does not answer a call for this long counts as failed
 POLL_S = 0.1  # how often deadlines and the stop signal are looked at while a container runs
+EVENT_LATE_S = 0.1
 RECEIVE_BYTES = 1 << 18
 STREAMS = {1: "stdout", 2: "stderr"}
 QUIET = ""
@@ -222,16 +225,35 @@ class Sandbox:
                 return
 
     def exit(self, guard: Guard) -> Exit:
-        """Wait for the end. Raises as start()."""
+        """Wait for the end. Raises as start(), and EngineFault if the engine ended the container of its own accord."""
         pause_s = 0.005
         while True:
             with translated("inspect container"):
                 state = self._engine.api.inspect_container(self._id)["State"]
             if state["Status"] in {"exited", "dead"}:
-                return Exit(int(state["ExitCode"]), bool(state["OOMKilled"]))
+                ended = Exit(int(state["ExitCode"]), bool(state["OOMKilled"]))
+                if ended.code and not ended.oom_killed and self._was_killed(state):
+                    raise EngineFault(Reason.RUNTIME_UNAVAILABLE, "the Docker Engine ended the container")
+                return ended
             guard.check()
             time.sleep(pause_s)
             pause_s = min(POLL_S, pause_s * 2)
+
+    def _was_killed(self, state: dict[str, Any]) -> bool:
+        """True if a signal came by way of the engine. One that is being stopped ends its containers, and answers still.
+
+        The exit code cannot tell: npm makes one of its own out of a signal, and a job may choose 137 itself.
+        """
+        # On the engine's own clock; the engine writes the event down just after it has sent the signal.
+        since, until = _unix_s(state["StartedAt"]), _unix_s(state["FinishedAt"]) + EVENT_LATE_S
+        wanted = json.dumps({"container": [self._id], "event": ["kill"]})
+        api = self._engine.api
+        with translated("ask for events"):
+            # Not api.events(): that one waits for ever, and takes an error for an empty answer.
+            answer = api._get(
+                api._url("/events"), params={"since": int(since), "until": f"{until:.9f}", "filters": wanted}
+            )
+            return bool(api._result(answer).strip())
 
     @property
     def _socket(self) -> socket.socket:
@@ -286,6 +308,11 @@ class Frames:
         del self._buffer[:at]
         if parts:
             yield STREAMS.get(stream, "stdout"), b"".join(parts)
+
+
+def _unix_s(moment: str) -> float:
+    """Seconds of a moment as the engine writes it."""
+    return datetime.fromisoformat(moment).timestamp()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,9 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import docker
 import pytest
 
 from errors import EngineFault, RunStopped
@@ -291,3 +293,26 @@ def test_no_engine(images: Images, bench: Bench) -> None:
         Bench(executor, bench.client).script("")
 
     assert fault.value.reason == Reason.RUNTIME_UNAVAILABLE
+
+
+def test_ended_by_the_engine(bench: Bench, client: docker.DockerClient) -> None:
+    """A container that the engine ended, not we and not the job, is a fault of the engine, whatever its exit code."""
+    job = bench.job()
+
+    def kill_once(recorder: Recorder) -> bool:
+        if "begun" in recorder.text() and not killed:
+            killed.extend(client.containers.list(filters={"label": f"{LABEL}.job={job.id}"}))
+            killed[0].kill(signal="TERM")
+        return False
+
+    killed: list[Any] = []
+    with pytest.raises(EngineFault, match="ended"):
+        bench.script("console.log('begun'); setInterval(() => {}, 1000)", job=job, watch=Recorder(kill_once))
+
+
+@pytest.mark.parametrize("end", ["process.exit(137)", "process.exit(143)", "process.kill(process.pid, 'SIGKILL')"])
+def test_looks_as_if_the_engine_ended_it(bench: Bench, end: str) -> None:
+    """A job that ends itself with the codes of a killed container has failed by itself."""
+    result = bench.script(end)
+
+    assert result.reason is Reason.BUILD_FAILED
