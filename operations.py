@@ -32,7 +32,7 @@ class Operations:
 
     def cancel(self, job_id: str) -> bytes:
         """End a waiting job now, ask a running one to stop; a finished one stays as it is."""
-        message = _said("reason")["reason"]
+        message = said("reason")["reason"]
         return json_answer(self._store.cancel(_checked(job_id), Reason.CANCELLED, message).to_json())
 
     def rerun(self, job_id: str) -> bytes:
@@ -62,7 +62,7 @@ class Operations:
 
     def replay_all(self) -> bytes:
         """Run anew all dead letters that match the body's `reason`, `type` and `chatId`; at most 1,000 in one call."""
-        wanted = {name: text for name, text in _said("reason", "type", "chatId").items() if text}
+        wanted = {name: text for name, text in said("reason", "type", "chatId").items() if text}
         replayed: list[dict[str, str]] = []
         cursor: int | None = None
         while letters := self._store.dead_letters(cursor, PAGE):
@@ -81,12 +81,12 @@ class Operations:
 
     def pause(self, queue: str) -> bytes:
         """Start nothing from a queue, or from all, until it is resumed."""
-        self._store.pause(_queue(queue), _said("reason")["reason"])
+        self._store.pause(_queue(queue), said("reason")["reason"])
         return self._closures()
 
     def drain(self, queue: str) -> bytes:
         """Take nothing into a queue, or into any, until it is resumed."""
-        self._store.drain(_queue(queue), _said("reason")["reason"])
+        self._store.drain(_queue(queue), said("reason")["reason"])
         return self._closures()
 
     def resume(self, queue: str) -> bytes:
@@ -116,7 +116,7 @@ def _queue(name: str) -> str:
     return "*" if name == ALL_QUEUES else name
 
 
-def _said(*fields: str) -> dict[str, str]:
+def said(*fields: str) -> dict[str, str]:
     """The texts that an optional JSON body holds under these names, "" for the others. Raises InvalidRequest."""
     body = wire.read_body(request.environ, MAX_BODY_BYTES)
     if not body:

@@ -1,17 +1,11 @@
-"""The only code that speaks to Convex: the bodies of webhooks, their signatures, and one delivery by HTTP.
-
-Bodies suit Convex: at most 20 KB, valid Unicode, lists of `{path, …}` instead of maps with paths as keys, and a field
-without a value is absent, because Convex's optional fields do not take null.
-"""
+"""The only code that speaks to Convex: the signatures of webhooks, and one delivery by HTTP."""
 
 from __future__ import annotations
 
 import base64
-import bisect
 import email.utils
 import hashlib
 import hmac
-import json
 import math
 import random
 import re
@@ -31,14 +25,9 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from addresses import is_local_name, is_public
 from errors import SignatureMismatch
-from jobs import Endpoint, Job, Status, iso
-
-MAX_BODY_BYTES = 20_000
-MESSAGE_BYTES = 3_000
-RESULT_BYTES = 2_000
-PHASES_BYTES = 1_500
-ARTIFACT_BYTES = 4_000
+from events import Endpoint
 
 DEADLINE_S = 15.0
 CONNECT_S = 5.0
@@ -48,92 +37,6 @@ RETRY_AFTER_CAP_S = 86_400.0
 RETRY_DELAYS_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 #: Refusals that may pass: not deployed yet, too slow, conflict, too early, too many.
 PASSING_REFUSALS = frozenset({404, 408, 409, 425, 429})
-
-
-def result_body(job: Job, log_tail: str) -> bytes:
-    """The body that tells how a job ended: UTF-8 JSON of at most 20 KB, whatever the job holds.
-
-    `output`, `error`, `logs` and `duration` are the original service's fields. What does not fit is cut: the end of
-    messages, the beginning of the log, artifacts beyond `artifactCount`, large parts of the result (`resultOmitted`).
-    """
-    message = _head(job.message, MESSAGE_BYTES)
-    # Not-a-number and infinity, which a tool's report may hold, are not JSON: they become null.
-    result = json.loads(json.dumps(job.result), parse_constant=lambda name: None)
-    summary, omitted = _summary(result)
-    body = {
-        **_identity(job),
-        "status": job.status.value,
-        "conclusion": job.conclusion,
-        "reason": job.reason,
-        "message": message,
-        "error": message if job.status is Status.FAILED else "",
-        "phases": _first_that_fit(result.get("phases", []), PHASES_BYTES),
-        "result": summary,
-        "resultOmitted": omitted,
-        "artifacts": _first_that_fit(job.artifacts, ARTIFACT_BYTES),
-        "artifactCount": len(job.artifacts),
-        "durationMs": job.duration_ms,
-        "duration": job.duration_ms,
-        "timestamp": iso(job.finished_ms),
-    }
-    body = {name: value for name, value in body.items() if value not in ("", None)}
-    return _encode(body | _log_fields(log_tail, MAX_BODY_BYTES - len(_encode(body))))
-
-
-def progress_body(job: Job) -> bytes:
-    """The body that tells how far a job is."""
-    body = {**_identity(job), "progress": job.progress, "phase": job.phase, "timestamp": iso(time.time_ns() // 10**6)}
-    return _encode({name: value for name, value in body.items() if value not in ("", None)})
-
-
-def _identity(job: Job) -> dict[str, Any]:
-    return {"jobId": job.id, "type": job.type.value, "chatId": job.chat_id, "attempt": job.attempt, "seq": job.seq}
-
-
-def _encode(value: object) -> bytes:
-    """Compact UTF-8 JSON; half of a surrogate pair, which UTF-8 cannot hold, becomes a question mark."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
-
-
-def _longest(length: int, room: int, part: Callable[[int], object]) -> int:
-    """The largest n up to `length` for which part(n), encoded, takes at most `room` bytes; 0 if none does."""
-    return max(0, bisect.bisect_right(range(length + 1), room, key=lambda n: len(_encode(part(n)))) - 1)
-
-
-def _head(text: str, room: int) -> str:
-    text = text[:room]
-    return text[: _longest(len(text), room, lambda n: text[:n])]
-
-
-def _first_that_fit(items: Sequence[object], room: int) -> Sequence[object]:
-    return items[: _longest(len(items), room, lambda n: items[:n])]
-
-
-def _summary(result: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The result without what the body tells elsewhere, and the names of what was too large, the largest first."""
-    told = ("phases", "outputTail")
-    fields = {name: value for name, value in result.items() if name not in told and value is not None}
-    omitted = []
-    while len(_encode(fields)) > RESULT_BYTES:
-        largest = max(fields, key=lambda name: len(_encode(fields[name])))
-        del fields[largest]
-        omitted.append(largest)
-    return fields, omitted
-
-
-def _log_fields(log_tail: str, left: int) -> dict[str, Any]:
-    """The last whole lines of the log, as text and as a list, that add at most `left` bytes to a body."""
-    text = log_tail.removesuffix("\n")
-
-    def last(n: int) -> dict[str, Any]:
-        tail = text[len(text) - n :]
-        return {"output": tail, "logs": tail.split("\n") if tail else []}
-
-    n = _longest(min(len(text), left), left, last)
-    kept = text[len(text) - n :]
-    if n < len(text) and text[len(text) - n - 1] != "\n" and "\n" in kept:
-        n -= kept.index("\n") + 1
-    return last(n)
 
 
 def new_secret() -> str:
@@ -219,17 +122,19 @@ class Sender:
         self._deadline_s = deadline_s
         self._own = threading.local()
 
-    def post(self, message_id: str, event: str, body: bytes) -> Outcome:
+    def post(self, message_id: str, path: str, body: bytes) -> Outcome:
         """One try. Redirects are not followed, proxies and cookies not used; an answer is read up to 64 KB.
+
+        `path` names one of the endpoint's paths.
 
         Never raises for what the network or the receiver does: that is the outcome.
         """
         signature = sign(self._endpoint.secrets, message_id, int(time.time()), body)
         headers = {"Content-Type": "application/json", "User-Agent": "chef-workers", **signature}
         started = time.monotonic()
-        with _Deadline(self._deadline_s) as deadline:
+        with _Deadline(self._deadline_s, self._endpoint.private) as deadline:
             try:
-                answer = self._send(self._endpoint.url + self._endpoint.paths[event], headers, body)
+                answer = self._send(self._endpoint.url + self._endpoint.paths[path], headers, body)
                 deadline.check()
                 # The status is the answer: what becomes of the rest must not make a receiver see a job twice.
                 status, note = answer.status_code, f"HTTP {answer.status_code} {_first_words(answer)}".strip()
@@ -304,7 +209,8 @@ class _Deadline:
     for hours, in its headers as well as in its body or in the TLS handshake.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, private: bool) -> None:
+        self.private = private
         self._ends = time.monotonic() + seconds
         self._timer = threading.Timer(seconds, self._cut)
         self._timer.daemon = True
@@ -348,14 +254,19 @@ class _Deadline:
 
 
 class _Watched(HTTPConnection):
-    """A connection that the current deadline can end at any point."""
+    """A connection that the current deadline can end at any point, to an address that was checked."""
 
     def _new_conn(self) -> socket.socket:
         deadline: _Deadline = _exchange.deadline
+        anywhere = deadline.private or is_local_name(self._dns_host)
         failure = OSError(f"{self.host} has no address")
         for family, kind, protocol, _, address in socket.getaddrinfo(
             self._dns_host, self.port, type=socket.SOCK_STREAM
         ):
+            # The address that is judged is the one that is used: a name cannot lead elsewhere in between.
+            if not (anywhere or is_public(str(address[0]))):
+                failure = OSError(f"{self.host} leads to {address[0]}, which is private (see WEBHOOK_ALLOW_PRIVATE)")
+                continue
             sock = socket.socket(family, kind, protocol)
             try:
                 sock.settimeout(min(CONNECT_S, deadline.left_s()))

@@ -78,6 +78,8 @@ end
 if chat ~= '' then
   redis.call('SADD', others, id)
 end
-wait(load(id), math.max(now + delay_ms, tonumber(run_at_ms)), now)
+local job = load(id)
+wait(job, math.max(now + delay_ms, tonumber(run_at_ms)), now)
+tell(job, 'job.queued', now, now)
 count('added')
 return known(id)

@@ -36,7 +36,7 @@ end
 local function start(job)
   local record = key('job', job.id)
   redis.call('HINCRBY', record, 'fence', 1)
-  redis.call('HINCRBY', record, 'attempt', 1)
+  job.attempt = redis.call('HINCRBY', record, 'attempt', 1)
   redis.call('HSETNX', record, 'started_ms', now)
   redis.call('HSET', record, 'owner', ARGV[1], 'attempt_started_ms', now, 'log_from', job.log_lines or 0, 'progress', 0,
     'phase', '')
@@ -46,6 +46,8 @@ local function start(job)
   if is_last_chance(job) then
     redis.call('SADD', key('last_chance'), job.id)
   end
+  job.progress, job.phase = 0, ''
+  tell(job, 'job.started', now, now)
   return redis.call('HGETALL', record)
 end
 

@@ -1,9 +1,10 @@
 -- What several moves share. Comes after keys.lua and the constants that Python writes on top of every script:
 -- PREFIX, MOVES (jobs.TRANSITIONS: name -> {from = {status = true}, to = status}), FINAL ({status = true}), QUEUES,
--- NOTIFY (webhooks are on), and the fields of store.Rules in capitals.
+-- NOTIFY (jobs that name no endpoint are told to DEFAULT_ENDPOINT), and the fields of store.Rules in capitals.
 -- A job's record has, beside the fields of jobs.Job: queue, turn (its place in its flow), outcome (how the last run
 -- left it: fence|conclusion|reason), attempt_started_ms, log_from (log_lines when the attempt began), bytes (what it
--- occupies), progress_delivery and progress_due_ms (the pending progress webhook), result_delivery.
+-- occupies), progress_seq (of the last progress that was told), progress_waits ('1' until a sender took it) and
+-- progress_due_ms.
 
 local PLACES_PER_PRIORITY = 1e13 -- turns are smaller; priority * this + turn stays exact in a double
 local PROGRESS_EVERY_MS = 2000
@@ -27,7 +28,7 @@ end
 local FIELDS = {
   'status', 'queue', 'type', 'priority', 'chat_id', 'turn', 'fence', 'attempt', 'owner', 'stalls', 'created_ms',
   'started_ms', 'expires_at_ms', 'attempt_started_ms', 'log_from', 'log_lines', 'progress', 'phase', 'cancel_reason',
-  'cancel_message', 'outcome', 'attempts', 'bytes', 'progress_delivery', 'progress_due_ms', 'result_delivery',
+  'cancel_message', 'outcome', 'attempts', 'bytes', 'webhook', 'progress_seq', 'progress_waits', 'progress_due_ms',
 }
 
 -- The record as a table of strings (false where a field is missing), or nil if there is none that can be used.
@@ -157,23 +158,79 @@ end
 
 -- Deliveries ------------------------------------------------------------------------------------------------------
 
-local function ring_outbox()
-  redis.call('ZADD', key('outbox_bell'), 0, '1')
+local function ring_outbox(lane)
+  redis.call('ZADD', key('outbox_bell', lane), 0, '1')
 end
 
-local function add_delivery(job, event, due_ms, now)
-  local seq = redis.call('HINCRBY', key('job', job.id), 'seq', 1)
-  local id = job.id .. '-' .. seq
-  redis.call('HSET', key('delivery', id), 'job_id', job.id, 'event', event, 'seq', seq, 'attempt', 0, 'created_ms', now)
-  redis.call('ZADD', key('outbox'), due_ms, id)
-  redis.call('HSET', key('job', job.id), event .. '_delivery', id)
-  ring_outbox()
+local function is_disabled(lane)
+  return redis.call('HEXISTS', key('endpoint', lane), 'disabled_ms') == 1
+end
+
+-- The endpoints that a job is told to.
+local function lanes_of(job)
+  local known, names = pcall(cjson.decode, job.webhook or '')
+  if known and type(names) == 'table' then
+    return names
+  end
+  return NOTIFY and { DEFAULT_ENDPOINT } or {}
+end
+
+-- Job and endpoint in a delivery's id.
+local function parts_of(id)
+  local job_id, lane = string.match(id, '^(.*)%-%d+%.([%w_-]+)$')
+  return job_id or '', lane or ''
 end
 
 local function drop_delivery(id)
-  redis.call('ZREM', key('outbox'), id)
-  redis.call('ZREM', key('given_up'), id)
+  local job_id, lane = parts_of(id)
+  for _, name in ipairs({ 'outbox', 'posting', 'pending', 'accepted', 'exhausted' }) do
+    redis.call('ZREM', key(name, lane), id)
+  end
+  redis.call('SREM', key('told', job_id), id)
   redis.call('DEL', key('delivery', id))
+end
+
+-- What an event before the end tells, as fields of a delivery.
+local function news(job, now)
+  return { 'status', job.status, 'job_attempt', job.attempt or 0, 'progress', job.progress or 0, 'phase',
+    job.phase or '', 'at_ms', now }
+end
+
+local function add_delivery(job, event, lane, seq, due_ms, now)
+  local id = job.id .. '-' .. seq .. '.' .. lane
+  local number = redis.call('INCR', key('delivery_number'))
+  redis.call('HSET', key('delivery', id), 'job_id', job.id, 'event', event, 'endpoint', lane, 'seq', seq,
+    'state', 'pending', 'attempt', 0, 'fence', 0, 'created_ms', now, 'number', number, unpack(news(job, now)))
+  redis.call('ZADD', key('outbox', lane), due_ms, id)
+  redis.call('ZADD', key('pending', lane), number, id)
+  redis.call('SADD', key('told', job.id), id)
+  redis.call('SADD', key('lanes'), lane)
+  ring_outbox(lane)
+  return id
+end
+
+-- Tell an event to the endpoints of a job, if it is one that is told at all. why: reason and message, if there are any.
+-- Returns the event's seq, or nil.
+local function tell(job, event, due_ms, now, why)
+  local lanes = EVENTS[event] and lanes_of(job) or {}
+  local seq = #lanes > 0 and redis.call('HINCRBY', key('job', job.id), 'seq', 1) or nil
+  for _, lane in ipairs(lanes) do
+    local id = add_delivery(job, event, lane, seq, due_ms, now)
+    if why then
+      redis.call('HSET', key('delivery', id), 'reason', why.reason, 'message', why.message)
+    end
+  end
+  return seq
+end
+
+-- Progress that no sender has taken yet is not worth sending once there is something newer.
+local function drop_waiting_progress(job)
+  for _, lane in ipairs(job.progress_seq and lanes_of(job) or {}) do
+    local id = job.id .. '-' .. job.progress_seq .. '.' .. lane
+    if redis.call('ZSCORE', key('outbox', lane), id) then
+      drop_delivery(id)
+    end
+  end
 end
 
 -- The end ---------------------------------------------------------------------------------------------------------
@@ -207,13 +264,9 @@ local function finish(job, name, how, now)
   if how.conclusion == 'error' then
     redis.call('ZADD', key('dead'), redis.call('INCR', key('dead_number')), job.id)
   end
-  if job.progress_delivery then
-    drop_delivery(job.progress_delivery)
-    redis.call('HDEL', key('job', job.id), 'progress_delivery')
-  end
-  if NOTIFY then
-    add_delivery(job, 'result', now, now)
-  end
+  drop_waiting_progress(job)
+  local event = how.conclusion == 'cancelled' and 'cancelled' or job.status
+  tell(job, 'job.' .. event, now, now)
   count('ended_' .. how.conclusion)
   return true
 end
@@ -243,7 +296,8 @@ local function forget(job)
     end
   end
   redis.call('ZREM', key('dead'), job.id)
-  drop_delivery(job.progress_delivery or '')
-  drop_delivery(job.result_delivery or '')
+  for _, id in ipairs(redis.call('SMEMBERS', key('told', job.id))) do
+    drop_delivery(id)
+  end
   redis.call('DEL', key('job', job.id), key('request', job.id), key('log', job.id))
 end

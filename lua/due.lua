@@ -34,6 +34,7 @@ local function take_back(job, now)
     record_attempt(job, LOST, 'retry', 'a lost worker is not the job\'s doing', 0, now)
     leave_run(job)
     stand_in_line(job, now)
+    tell(job, 'job.retrying', now, now, LOST)
   end
 end
 

@@ -23,6 +23,7 @@ local function try_again()
   redis.call('HINCRBY', record, ARGV[12], 1)
   leave_run(job)
   wait(job, now + ARGV[11], now)
+  tell(job, 'job.retrying', now, now, how)
   count('retries')
 end
 

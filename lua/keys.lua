@@ -36,11 +36,18 @@ local KEY = {
   kept_bytes = 'kept_bytes', --          STRING  what finished jobs occupy: requests, logs, artifacts
   counters = 'counters',     --          HASH    what happened how often, for metrics
   quarantine = 'quarantine', --          LIST    what was broken or forged, newest first, as JSON
-  -- webhooks
-  outbox = 'outbox',         --          ZSET    deliveries to make: id -> moment when due (leased: when the lease ends)
-  delivery = 'delivery:',    -- <id>     HASH    job_id, event, seq, attempt, created_ms, owner, note
-  outbox_bell = 'outbox_bell', --        ZSET    like bell, for deliveries
-  given_up = 'given_up',     --          ZSET    results nobody accepted: delivery id -> moment of giving up
+  -- webhooks; a delivery's id is <job>-<seq>.<endpoint>
+  delivery = 'delivery:',    -- <id>     HASH    fields of events.Delivery and events.News, state, number, tries (JSON)
+  delivery_number = 'delivery_number', -- STRING  counter; the order in which deliveries are listed
+  told = 'told:',            -- <job>    SET     ids of the deliveries that are kept of a job
+  lanes = 'lanes',           --          SET     endpoints that there ever was something for
+  outbox = 'outbox:',        -- <endpoint>  ZSET  deliveries to make: id -> moment when due
+  posting = 'posting:',      -- <endpoint>  ZSET  deliveries that are with a sender: id -> moment when its lease ends
+  outbox_bell = 'outbox_bell:', -- <endpoint>  ZSET  like bell, for deliveries
+  pending = 'pending:',      -- <endpoint>  ZSET  deliveries in outbox or posting: id -> number
+  accepted = 'accepted:',    -- <endpoint>  ZSET  deliveries that the receiver has: id -> number
+  exhausted = 'exhausted:',  -- <endpoint>  ZSET  deliveries that are not tried any more: id -> number
+  endpoint = 'endpoint:',    -- <endpoint>  HASH  last_ms, last_status, last_note, accepted_ms; disabled_ms, disabled_note
   nothing = 'nothing',       --          never exists; see common.lua
 }
 

@@ -7,28 +7,24 @@ if not holds(job, ARGV[2]) then
   return 'lost'
 end
 
--- One pending delivery per job: due at once for a new phase, else two seconds after the last one.
+-- One waiting delivery per endpoint: due at once for a new phase, else two seconds after the last one.
 local function announce(at_once, now)
-  local pending = job.progress_delivery
-  if pending and not at_once then
+  if job.progress_waits == '1' and not at_once then
     return
   end
   local due = at_once and now or math.max(now, (tonumber(job.progress_due_ms) or 0) + PROGRESS_EVERY_MS)
-  if pending then
-    redis.call('ZADD', key('outbox'), 'XX', 'LT', due, pending)
-    ring_outbox()
-  else
-    add_delivery(job, 'progress', due, now)
+  drop_waiting_progress(job)
+  local seq = tell(job, 'job.progress', due, now)
+  if seq then
+    redis.call('HSET', key('job', job.id), 'progress_seq', seq, 'progress_waits', '1', 'progress_due_ms', due)
   end
-  redis.call('HSET', key('job', job.id), 'progress_due_ms', due)
 end
 
 local percent = math.max(tonumber(job.progress or 0), tonumber(ARGV[3]))
 local new_phase = ARGV[4] ~= (job.phase or '')
 if new_phase or percent > tonumber(job.progress or 0) then
   redis.call('HSET', key('job', job.id), 'progress', percent, 'phase', ARGV[4])
-  if NOTIFY and NOTIFY_PROGRESS then
-    announce(new_phase, now_ms())
-  end
+  job.progress, job.phase = percent, ARGV[4]
+  announce(new_phase, now_ms())
 end
 return 'ok'

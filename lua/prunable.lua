@@ -1,6 +1,18 @@
 -- The oldest finished jobs that need not be kept. Changes nothing. A job whose result is still to be delivered stays.
 -- ARGV: 1 how many at most, 2 longest age in ms, 3 most finished jobs, 4 most bytes; 0 for no bound.
 -- Returns ids, oldest first.
+
+-- A receiver that said it is gone for good does not hold a job.
+local function is_to_be_told(id)
+  for _, delivery in ipairs(redis.call('SMEMBERS', key('told', id))) do
+    local _, lane = parts_of(delivery)
+    if redis.call('ZSCORE', key('pending', lane), delivery) and not is_disabled(lane) then
+      return true
+    end
+  end
+  return false
+end
+
 local limit, oldest_ms = tonumber(ARGV[1]), now_ms() - ARGV[2]
 local jobs, candidates = 0, {}
 for _, queue in ipairs(QUEUES) do
@@ -25,8 +37,8 @@ for _, candidate in ipairs(candidates) do
   if #chosen == limit or not (too_old or jobs_over > 0 or bytes_over > 0) then
     break
   end
-  local bytes, delivery = unpack(redis.call('HMGET', key('job', candidate.id), 'bytes', 'result_delivery'))
-  if not (delivery and redis.call('ZSCORE', key('outbox'), delivery)) then
+  if not is_to_be_told(candidate.id) then
+    local bytes = redis.call('HGET', key('job', candidate.id), 'bytes')
     chosen[#chosen + 1] = candidate.id
     jobs_over, bytes_over = jobs_over - 1, bytes_over - (bytes or 0)
   end

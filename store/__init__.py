@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from store.admission import Admission
 from store.keeping import Keeping
+from store.lanes import Lanes
 from store.moves import Moves
 from store.outbox import Outbox
 from store.queues import ALL, Queues
 from store.reading import Reading
 from store.suitability import Suitability
-from store.values import Closure, Closures, DeadLetter, Retention, Rules, Submitted, Waiting
+from store.values import (
+    DELIVERY_STATES,
+    Closure,
+    Closures,
+    DeadLetter,
+    Lane,
+    Listed,
+    Retention,
+    Rules,
+    Submitted,
+    Waiting,
+)
 
 __all__ = [
     "ALL",
+    "DELIVERY_STATES",
     "Closure",
     "Closures",
     "DeadLetter",
+    "Lane",
+    "Listed",
     "Retention",
     "Rules",
     "Store",
@@ -24,7 +39,7 @@ __all__ = [
 ]
 
 
-class Store(Admission, Moves, Outbox, Reading, Queues, Keeping, Suitability):
+class Store(Admission, Moves, Outbox, Lanes, Reading, Queues, Keeping, Suitability):
     """All that the service keeps, on one Redis server. Safe to share between threads; opens no connection before use.
 
     Every method may raise errors.StoreUnavailable: Redis does not answer in time, or refuses writes.

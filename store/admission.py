@@ -64,14 +64,19 @@ class Admission(MemoryGauge, Reading):
         return Submitted(job_from_reply(answer), outcome == b"new")
 
     def rerun(self, job_id: str, *, idempotency_key: str = "") -> Job:
-        """A new job with the same request, tags, metadata and retry rule as an old one, finished or not.
+        """A new job with the same request, tags, metadata, retry rule and receivers as an old one, finished or not.
 
         Raises:
             JobNotFound, QueueFull: As get and submit do.
         """
         old = self.get(job_id)
         options = Options(
-            idempotency_key=idempotency_key, tags=old.tags, metadata=old.metadata, retry=old.retry, replay_of=job_id
+            idempotency_key=idempotency_key,
+            tags=old.tags,
+            metadata=old.metadata,
+            retry=old.retry,
+            webhook=old.webhook,
+            replay_of=job_id,
         )
         return self.submit(self.request(job_id), options).job
 
@@ -120,6 +125,8 @@ def _fields(request: Request, options: Options) -> list[str | int]:
         fields["metadata"] = json.dumps(options.metadata)
     if options.retry:
         fields["retry"] = json.dumps(options.retry.to_json())
+    if options.webhook is not None:
+        fields["webhook"] = json.dumps(options.webhook)
     if options.replay_of:
         fields["replay_of"] = options.replay_of
     return [item for pair in fields.items() for item in pair]

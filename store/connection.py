@@ -14,6 +14,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry as Resend
 
 from errors import StoreUnavailable
+from events import DEFAULT_ENDPOINT
 from jobs import QUEUE_NAMES, TRANSITIONS, Status
 from store.values import Rules
 
@@ -36,7 +37,7 @@ class Connection:
         lease_ms: How long a run owns its job, and a worker counts as alive, without renewing.
         timeout_s: How long one answer may take.
         retries: How often an unanswered call is sent again; moves are safe to repeat, `claim` alone is never repeated.
-        notify: Whether ends and progress of jobs are put into the outbox.
+        notify: Whether jobs that name no endpoint are told to the default one.
         rules: The bounds that the moves keep.
     """
 
@@ -58,7 +59,11 @@ class Connection:
         self._once = _client(url, timeout_s, 0)
         # A blocking pop whose client gives up first loses what the server popped meanwhile.
         self._blocking = _client(url, LONGEST_BLOCK_S + ANSWER_S, 0, connect_s=timeout_s)
-        constants = {"NOTIFY": notify, **{name.upper(): value for name, value in asdict(self.rules).items()}}
+        constants = {
+            "NOTIFY": notify,
+            "DEFAULT_ENDPOINT": DEFAULT_ENDPOINT,
+            **{name.upper(): value for name, value in asdict(self.rules).items()},
+        }
         self._scripts = {
             name: self._redis.register_script(text) for name, text in _scripts(self._prefix, constants).items()
         }
@@ -131,9 +136,11 @@ def _scripts(prefix: str, constants: dict[str, Any]) -> dict[str, str]:
 
 
 def _lua(value: Any) -> str:
-    """A Python constant (of plain words, numbers, lists and tables) as Lua writes it."""
+    """A Python constant (of plain words, numbers, lists, sets and tables) as Lua writes it."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, frozenset):
+        value = dict.fromkeys(sorted(value), True)
     if isinstance(value, dict):
         return "{" + ", ".join(f"['{name}'] = {_lua(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list):

@@ -1,68 +1,82 @@
-"""The webhooks still to be sent: kept until accepted, each leased to one sender at a time."""
+"""The webhooks still to be sent: kept until accepted, a lane for each endpoint, each delivery leased to one sender."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from jobs import Delivery
+from events import Delivery, Event, News, Try
 from store.connection import LONGEST_BLOCK_S, Connection, translated
+from store.records import BROKEN
+
+NOTE_CHARS = 500
+#: How many deliveries may be on their way to one endpoint at once, over all processes.
+AT_ONCE = 4
 
 
 class Outbox(Connection):
-    """Deliveries enter with the moves that cause them (lua/common.lua) and leave here."""
+    """Deliveries enter with the moves that cause them (lua/common.lua) and are settled here."""
 
-    def claim_deliveries(self, owner: str, limit: int, lease_ms: int) -> list[Delivery]:
-        """Take up to `limit` deliveries that are due. One that is not settled within `lease_ms` is due again."""
-        rows = self._run("claim_deliveries", owner, limit, lease_ms, once=True)
-        return [_delivery(row) for row in rows]
+    def claim_deliveries(self, endpoint: str, limit: int, lease_ms: int) -> tuple[list[Delivery], int]:
+        """Take up to `limit` deliveries that are due, and learn for how many ms nothing else can be (at most a second).
 
-    def accept_delivery(self, delivery: Delivery) -> None:
-        """The receiver has it: forget it, whoever holds its lease by now."""
-        # Cut in half, this leaves an id without a delivery, which claim_deliveries drops.
-        with translated(), self._pipeline() as pipe:
-            pipe.delete(self._key("delivery", delivery.id)).zrem(self._key("outbox"), delivery.id).execute()
+        One that is not settled within `lease_ms` is due again. There are never more than four with all senders
+        together, and none for an endpoint that is disabled.
+        """
+        wait_ms, rows = self._run("claim_deliveries", endpoint, limit, lease_ms, AT_ONCE, once=True)
+        taken = [(name, _readable(name, fields)) for name, fields in rows]
+        for name, delivery in taken:
+            if delivery is None:
+                self._run("drop_delivery", name)
+        return [delivery for _, delivery in taken if delivery], wait_ms
 
-    def retry_delivery(self, delivery: Delivery, delay_ms: int, note: str) -> None:
-        """Try again after `delay_ms`; `note` says what went wrong. Ignored if another sender took it over."""
-        self._run("retry_delivery", delivery.id, delivery.attempt, delay_ms, note[:500])
+    def accept_delivery(self, delivery: Delivery, tried: Try) -> None:
+        """The receiver has it, whoever holds its lease by now."""
+        self._settle(delivery, "accepted", tried)
 
-    def give_up_delivery(self, delivery: Delivery, note: str) -> None:
-        """Stop trying; the delivery is listed with its note. Ignored if another sender took it over."""
-        self._run("give_up_delivery", delivery.id, delivery.attempt, note[:500])
+    def retry_delivery(self, delivery: Delivery, delay_ms: int, tried: Try) -> None:
+        """Try again after `delay_ms`. Ignored if another sender took it over."""
+        self._settle(delivery, "retry", tried, delay_ms)
 
-    def given_up(self, limit: int = 50) -> list[tuple[Delivery, str]]:
-        """Results that nobody accepted, the newest first, each with the note of its end."""
-        with translated():
-            ids = [name.decode() for name in self._redis.zrevrange(self._key("given_up"), 0, limit - 1)]
-            with self._pipeline() as pipe:
-                for name in ids:
-                    pipe.hmget(self._key("delivery", name), *_STORED, "note")
-                rows = pipe.execute()
-        return [
-            (_delivery([name.encode(), *row]), (row[-1] or b"").decode())
-            for name, row in zip(ids, rows, strict=True)
-            if row[0]
-        ]
+    def give_up_delivery(self, delivery: Delivery, tried: Try) -> None:
+        """Stop trying; it is listed as exhausted. Ignored if another sender took it over."""
+        self._settle(delivery, "exhausted", tried)
 
-    def redeliver(self, delivery_id: str) -> bool:
-        """Try a delivery that was given up again, from now on; False if it is not listed."""
-        return bool(self._run("redeliver", delivery_id) == b"ok")
+    def disable_endpoint(self, delivery: Delivery, tried: Try) -> None:
+        """The receiver is gone for good: keep this and all that comes until the endpoint is enabled again."""
+        self._settle(delivery, "disabled", tried)
 
-    def wait_for_deliveries(self, timeout_s: float) -> None:
+    def wait_for_deliveries(self, endpoint: str, timeout_s: float) -> None:
         """Block until a delivery may be due, at most `timeout_s` (and 5) seconds."""
         with translated():
-            with self._pipeline() as pipe:
-                first, (seconds, micros) = pipe.zrange(self._key("outbox"), 0, 0, withscores=True).time().execute()
-            due_in_s = first[0][1] / 1000 - seconds - micros / 1e6 if first else timeout_s
-            block_s = min(timeout_s, due_in_s, LONGEST_BLOCK_S)
-            if block_s > 0:
-                self._blocking.bzpopmin(self._key("outbox_bell"), timeout=max(block_s, 0.001))
+            block_s = max(0.001, min(timeout_s, LONGEST_BLOCK_S))
+            self._blocking.bzpopmin(self._key("outbox_bell", endpoint), timeout=block_s)
+
+    def _settle(self, delivery: Delivery, verdict: str, tried: Try, delay_ms: int = 0) -> None:
+        note = tried.note[:NOTE_CHARS]
+        self._run(
+            "settle_delivery", delivery.id, delivery.fence, verdict, delay_ms, tried.status, tried.duration_ms, note
+        )
 
 
-_STORED = ("job_id", "event", "attempt", "created_ms", "seq")
+def _readable(name: bytes, reply: list[bytes]) -> Delivery | None:
+    """The delivery of a hash as a script answers it, or None if it is broken."""
+    pairs = iter(reply)
+    try:
+        return delivery_of(name, dict(zip(pairs, pairs, strict=True)))
+    except BROKEN:
+        return None
 
 
-def _delivery(row: Sequence[bytes]) -> Delivery:
-    """A delivery from its id and the fields of _STORED."""
-    name, job_id, event, attempt, created_ms, seq = row[:6]
-    return Delivery(name.decode(), job_id.decode(), event.decode(), int(attempt), int(created_ms), int(seq))
+def delivery_of(name: bytes, stored: dict[bytes, bytes]) -> Delivery:
+    """A delivery from its id and its hash. Raises one of BROKEN if it cannot be read."""
+    texts = {field.decode(): value.decode(errors="replace") for field, value in stored.items()}
+    news = News(
+        status=texts.get("status", ""),
+        attempt=int(texts.get("job_attempt", 0)),
+        progress=int(texts.get("progress", 0)),
+        phase=texts.get("phase", ""),
+        at_ms=int(texts.get("at_ms", 0)),
+        reason=texts.get("reason", ""),
+        message=texts.get("message", ""),
+    )
+    numbers = {field: int(texts[field]) for field in ("attempt", "fence", "created_ms", "seq")}
+    event = Event(texts["event"])
+    return Delivery(name.decode(), texts["job_id"], event, texts["endpoint"], news=news, **numbers)

@@ -13,7 +13,7 @@ from submission import RetryRule
 _NUMBERS = tuple(field.name for field in fields(Job) if field.type == "int")
 _TEXTS = tuple(field.name for field in fields(Job) if field.type == "str")
 _TABLES = ("result", "metadata")
-_LISTS = ("artifacts", "tags")
+_LISTS = ("artifacts", "tags", "webhook")
 _CHUNK = tuple(field.name for field in fields(OutputChunk))
 #: What reading a broken record raises.
 BROKEN = (ValueError, KeyError, TypeError, AttributeError)

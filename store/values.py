@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from events import USUAL_EVENTS, Delivery, Event
 from jobs import Job, iso
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Bounds that the moves keep; the scripts know each by its name in capitals.
+    """What the moves keep to; the scripts know each by its name in capitals.
 
     max_stalls: how often a job may lose its worker and still be tried again.
     chat_limit: how many jobs of one chat run at once; 0 for no bound.
@@ -18,7 +19,7 @@ class Rules:
     ageing_ms: how long a job waits before its priority gets a share of the claims.
     remember_key_ms: how long an idempotency key is remembered.
     same_request_ms: how long the same fingerprint means the same job.
-    notify_progress: whether progress goes into the outbox too, where ends do.
+    events: what is told about jobs; other events are never put into the outbox.
     """
 
     max_stalls: int = 2
@@ -27,7 +28,7 @@ class Rules:
     ageing_ms: int = 600_000
     remember_key_ms: int = 86_400_000
     same_request_ms: int = 60_000
-    notify_progress: bool = True
+    events: frozenset[Event] = USUAL_EVENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +105,77 @@ class DeadLetter:
 
     job: Job
     cursor: int
+
+
+#: What can become of a delivery: it is still to be made, the receiver has it, or it is not tried any more.
+DELIVERY_STATES = ("pending", "accepted", "exhausted")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A delivery with its history. `due_ms` is when it is tried next (while it is being tried: again), 0 for never.
+
+    `tries` are the last twenty, each with at_ms, status, duration_ms and note; `cursor` is its place in the lists.
+    """
+
+    delivery: Delivery
+    state: str
+    due_ms: int
+    tries: tuple[dict[str, Any], ...]
+    cursor: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As the delivery log shows it."""
+        return {
+            "id": self.delivery.id,
+            "webhookId": self.delivery.message_id,
+            "jobId": self.delivery.job_id,
+            "event": self.delivery.event,
+            "endpoint": self.delivery.endpoint,
+            "state": self.state,
+            "attempt": self.delivery.attempt,
+            "createdAt": iso(self.delivery.created_ms),
+            "nextTryAt": iso(self.due_ms),
+            "tries": [_try(each) for each in self.tries],
+        }
+
+
+def _try(stored: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "at": iso(stored["at_ms"]),
+        "status": stored["status"] or None,
+        "durationMs": stored["duration_ms"],
+        "note": stored["note"],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """How it stands with one endpoint. `lag_ms` is the age of the oldest delivery that is pending.
+
+    `last_ms` is the moment of the last try, `last_status` and `last_note` what it came to; `disabled_ms` is 0 unless
+    the receiver said that it is gone for good (410).
+    """
+
+    pending: int = 0
+    exhausted: int = 0
+    lag_ms: int = 0
+    last_ms: int = 0
+    last_status: int = 0
+    last_note: str = ""
+    accepted_ms: int = 0
+    disabled_ms: int = 0
+    disabled_note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As stats shows it."""
+        tried = {"at": iso(self.last_ms), "status": self.last_status or None, "note": self.last_note}
+        disabled = {"since": iso(self.disabled_ms), "note": self.disabled_note}
+        return {
+            "pending": self.pending,
+            "exhausted": self.exhausted,
+            "lagMs": self.lag_ms,
+            "lastTry": tried if self.last_ms else None,
+            "lastAcceptedAt": iso(self.accepted_ms),
+            "disabled": disabled if self.disabled_ms else None,
+        }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from events import DEFAULT_ENDPOINT, Delivery
 from jobs import Conclusion, Job, JobType, OutputChunk, Reason, Request, Result
 from store import Store
 
@@ -33,3 +34,8 @@ def next_job(store: Store, owner: str = "w") -> Job:
 def lines(first: int, text: str, stream: str = "stdout") -> OutputChunk:
     """A chunk of output whose first line has the number `first`."""
     return OutputChunk(first, text.count("\n"), 1_700_000_000_000, "building", stream, text)
+
+
+def due(store: Store, limit: int = 10, lease_ms: int = 30_000, endpoint: str = DEFAULT_ENDPOINT) -> list[Delivery]:
+    """The deliveries that are due now, taken by a sender."""
+    return store.claim_deliveries(endpoint, limit, lease_ms)[0]

@@ -10,7 +10,7 @@ from errors import IdempotencyConflict, JobNotFound, QueueFull, StoreUnavailable
 from jobs import Job, JobType, Reason, Status
 from store import Rules, Store
 from submission import Options, RetryRule
-from tests.store_cases import BROKEN, FAULT, SUCCESS, claimed, next_job, request
+from tests.store_cases import BROKEN, FAULT, SUCCESS, claimed, due, next_job, request
 
 KEY = Options(idempotency_key="key-1", body_hash="hash-1")
 
@@ -145,7 +145,7 @@ def test_expiry(store: Store) -> None:
     for job in (waiting, delayed, unlisted):
         ended = store.get(job.id)
         assert (ended.status, ended.conclusion, ended.reason) == (Status.FAILED, "expired", "expired")
-    assert [delivery.event for delivery in store.claim_deliveries("s", 9, 1)] == ["result"] * 3
+    assert [delivery.event for delivery in due(store)] == ["job.failed"] * 3
 
 
 def test_started_job_does_not_expire(store: Store) -> None:

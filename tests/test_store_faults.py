@@ -12,9 +12,10 @@ import pytest
 
 import machine
 from errors import StoreUnavailable
+from events import Try
 from jobs import Retry
 from store import Store
-from tests.store_cases import FAULT, SUCCESS, claimed, lines, next_job, request
+from tests.store_cases import FAULT, SUCCESS, claimed, due, lines, next_job, request
 
 CALLS: dict[str, Callable[[Store], object]] = {
     "ping": lambda store: store.ping(),
@@ -24,8 +25,10 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "get": lambda store: store.get("job-x"),
     "stats": lambda store: store.stats(),
     "log": lambda store: store.log("job-x"),
-    "claim_deliveries": lambda store: store.claim_deliveries("w", 1, 1),
-    "wait_for_deliveries": lambda store: store.wait_for_deliveries(0.1),
+    "claim_deliveries": lambda store: store.claim_deliveries("default", 1, 1),
+    "lanes": lambda store: store.lanes(),
+    "deliveries": lambda store: store.deliveries("pending"),
+    "resend": lambda store: store.resend("job-x-1.default"),
 }
 
 
@@ -73,13 +76,13 @@ def test_full_server_drains(full: Store) -> None:
     third = next_job(full)
     full.finish(third.id, third.fence, SUCCESS)
 
-    for delivery in full.claim_deliveries("sender", 10, 1000):
-        full.retry_delivery(delivery, 0, "500")
-    for delivery in full.claim_deliveries("sender", 10, 1000):
-        full.accept_delivery(delivery)
+    for delivery in due(full):
+        full.retry_delivery(delivery, 0, Try(500))
+    for delivery in due(full):
+        full.accept_delivery(delivery, Try(200))
 
     assert full.stats()["builds"] == {"waiting": 0, "delayed": 0, "active": 0, "completed": 2, "failed": 1}
-    assert full.claim_deliveries("sender", 10, 1000) == []
+    assert due(full) == []
 
 
 def test_full_server_is_kept_in_order(full: Store) -> None:
@@ -94,9 +97,12 @@ def test_full_server_is_kept_in_order(full: Store) -> None:
     full.tick()
     again = next_job(full)
     full.finish(again.id, again.fence, SUCCESS)
-    (delivery,) = full.claim_deliveries("sender", 1, 1000)
-    full.give_up_delivery(delivery, "410")
-    full.redeliver(delivery.id)
+    (delivery,) = due(full)
+    full.disable_endpoint(delivery, Try(410))
+    full.enable_endpoint("default")
+    (delivery,) = due(full)
+    full.give_up_delivery(delivery, Try(400))
+    full.resend(delivery.id)
     full.remove(again.id)
 
     assert (again.id, again.fence) == (job_id, fence + 1)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import pytest
 
 from errors import JobNotFound, MoveRefused
+from events import Try
 from jobs import Artifact, Conclusion, Result, Status
 from store import Retention, Store
 from submission import Options
-from tests.store_cases import BROKEN, FAULT, SUCCESS, claimed, lines, next_job, request
+from tests.store_cases import BROKEN, FAULT, SUCCESS, claimed, due, lines, next_job, request
 
 
 def ended(store: Store, result: Result = SUCCESS) -> str:
     """The id of a job that has just ended, its webhook accepted."""
     job = claimed(store)
     store.finish(job.id, job.fence, result)
-    for delivery in store.claim_deliveries("s", 10, 1000):
-        store.accept_delivery(delivery)
+    for delivery in due(store):
+        store.accept_delivery(delivery, Try(200))
     return job.id
 
 
@@ -73,7 +74,10 @@ def test_remove_leaves_nothing(store: Store) -> None:
     store.remove(job.id)
 
     left = {key.decode() for key in set(store._redis.keys("*")) - before}
-    assert left == {"cw:turn", "cw:counters", "cw:dead_number", "cw:kept_bytes", "cw:bell", "cw:outbox_bell"}
+    bells = {"cw:bell", "cw:outbox_bell:default"}
+    assert left == bells | {f"cw:{name}" for name in ("turn", "counters", "dead_number", "kept_bytes")} | {
+        "cw:delivery_number", "cw:lanes"
+    }  # fmt: skip
     assert store._redis.get("cw:kept_bytes") == b"0"
     with pytest.raises(JobNotFound):
         store.get(job.id)
@@ -138,14 +142,14 @@ def test_undelivered_results_are_kept(store: Store) -> None:
     """A job whose result is still to be delivered is not prunable, and does not keep others from it."""
     job = claimed(store)
     store.finish(job.id, job.fence, SUCCESS)
-    (delivery,) = store.claim_deliveries("s", 1, 60_000)
+    (delivery,) = due(store)
     done = ended(store)
 
     assert store.prunable(Retention(max_jobs=1)) == [done]
-    store.give_up_delivery(delivery, "410")
+    store.give_up_delivery(delivery, Try(400))
     assert store.prunable(Retention(max_jobs=1)) == [job.id]
     store.remove(job.id)
-    assert store.given_up() == []
+    assert store.deliveries("exhausted") == []
 
 
 @pytest.mark.parametrize("status", ["pending", "active", "completed"])
@@ -221,23 +225,3 @@ def test_quarantine_is_bounded(store: Store) -> None:
     assert len(found) == 200
     assert (found[0]["why"], found[0]["size"], found[0]["where"]) == ("reason 204", 10_000, "somewhere")
     assert found[0]["raw"] == "\\xff" * 4_000
-
-
-def test_given_up_results_are_sent_again(store: Store) -> None:
-    """A result given up is listed with its note and can be sent again, with all its tries; progress is forgotten."""
-    job = claimed(store)
-    store.progress(job.id, job.fence, 5, "preparing")
-    (progress,) = store.claim_deliveries("s", 1, 60_000)
-    store.give_up_delivery(progress, "500")
-    store.finish(job.id, job.fence, SUCCESS)
-    (result,) = store.claim_deliveries("s", 1, 60_000)
-    store.give_up_delivery(result, "410")
-
-    ((listed, note),) = store.given_up()
-    assert (listed.id, note) == (result.id, "410")
-    assert store.redeliver(result.id)
-    assert not store.redeliver(result.id)
-
-    (again,) = store.claim_deliveries("s", 1, 60_000)
-    assert (again.id, again.attempt) == (result.id, 1)
-    assert store.given_up() == []

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import standardwebhooks
 
-from jobs import Endpoint
+from events import Endpoint
 from webhook import Outcome, Sender, Verdict
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
@@ -94,8 +94,8 @@ def says(status: str, *headers: str, body: str = "ok") -> Answer:
     return lambda connection: connection.sendall("\r\n".join(lines).encode())
 
 
-def post(url: str, *, deadline_s: float = 5.0, ca_bundle: str = "", times: int = 1) -> Outcome:
-    endpoint = Endpoint(url, (SECRET,), {"result": "/hooks/result"}, ca_bundle)
+def post(url: str, *, deadline_s: float = 5.0, ca_bundle: str = "", private: bool = False, times: int = 1) -> Outcome:
+    endpoint = Endpoint(url, (SECRET,), {"result": "/hooks/result"}, ca_bundle, private)
     with contextlib.closing(Sender(endpoint, deadline_s=deadline_s)) as sender:
         return [sender.post("msg_1", "result", b'{"a":"\xc3\xa4"}') for _ in range(times)][-1]
 
@@ -395,3 +395,53 @@ def test_tls_is_verified(certificate: Path) -> None:
     assert (refused.verdict, refused.status) == (Verdict.RETRY, 0)
     assert "CERTIFICATE_VERIFY_FAILED" in refused.note
     assert accepted.verdict is Verdict.ACCEPTED
+
+
+# --- where to ---------------------------------------------------------------------------------------------------------
+
+
+def names_lead_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
+    """Every name leads to these addresses, at the port it is asked for; the list of names that were looked up."""
+    asked: list[str] = []
+
+    def look_up(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        families = {True: socket.AF_INET6, False: socket.AF_INET}
+        return [(families[":" in each], socket.SOCK_STREAM, 6, "", (each, port)) for each in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return asked
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "fd00::1"])
+def test_public_name_with_a_private_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """A name in public DNS that leads into the machine or its network is not connected to, and the note says why."""
+    with Server(says("200 OK")) as server:
+        names_lead_to(monkeypatch, address)
+        outcome = post(f"http://hooks.example.com:{server.port}")
+
+        assert server.connections == 0
+
+    assert (outcome.verdict, outcome.status) == (Verdict.RETRY, 0)
+    assert f"hooks.example.com leads to {address}, which is private" in outcome.note
+
+
+def test_private_address_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the settings allow it, and for a name without a dot in any case, a private address is connected to."""
+    with Server(says("200 OK")) as server:
+        names_lead_to(monkeypatch, "127.0.0.1")
+        allowed = post(f"http://hooks.example.com:{server.port}", private=True)
+        local = post(f"http://convex-backend:{server.port}")
+
+    assert (allowed.verdict, local.verdict) == (Verdict.ACCEPTED, Verdict.ACCEPTED)
+    assert b"\r\nHost: hooks.example.com:" in server.requests[0]
+
+
+def test_checked_address_is_the_one_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name is looked up once for a connection, so it cannot lead elsewhere between check and use."""
+    asked = names_lead_to(monkeypatch, "127.0.0.1")
+
+    with Server(says("200 OK", "Connection: close")) as server:
+        post(f"http://hooks.example.com:{server.port}", private=True, times=2)
+
+    assert asked == ["hooks.example.com"] * 2

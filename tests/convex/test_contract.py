@@ -14,9 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import intake
+import payload
 import webhook
 from errors import SignatureMismatch
+from events import Delivery, Event, News
 from jobs import Conclusion, Endpoint, Job, JobType, Phase, PhaseTime, Reason, Result, Status, iso, new_id
+from payload import Form
 from tests.convex.conftest import Site
 from webhook import Sender, Verdict
 
@@ -65,12 +68,27 @@ def running(**changes: Any) -> Job:
     return replace(base, **{"progress": 40, "phase": "building", **changes})
 
 
+def delivery(job: Job, event: Event) -> Delivery:
+    """The delivery of the event that `job` is at."""
+    news = News(job.status.value, job.attempt, job.progress, job.phase, NOW_MS)
+    return Delivery(f"{job.id}-{job.seq}.default", job.id, event, "default", 1, 1, NOW_MS, job.seq, news)
+
+
+def result_body(job: Job, log: str) -> bytes:
+    event = Event.COMPLETED if job.status is Status.COMPLETED else Event.FAILED
+    return payload.result_body(job, delivery(job, event), log, Form())
+
+
+def progress_body(job: Job, event: Event = Event.PROGRESS) -> bytes:
+    return payload.news_body(job, delivery(job, event), Form())
+
+
 def test_result(site: Site, sender: Sender) -> None:
     """Everything that a result says arrives, paths beyond ASCII and characters beyond 16 bits included."""
     artifacts = ({"path": "größe/naïve 🍲 ☃.html", "size": 3, "sha256": "0" * 64},)
     job = ended(Reason.BUILD_FAILED, artifacts=artifacts, message="zu groß 🍲")
 
-    outcome = sender.post(f"{job.id}-9", "result", webhook.result_body(job, "one\ntwo ☃\n"))
+    outcome = sender.post(f"{job.id}-9", "result", result_body(job, "one\ntwo ☃\n"))
 
     assert (outcome.verdict, outcome.note) == (Verdict.ACCEPTED, 'HTTP 200 {"outcome":"applied"}')
     row = site.job()
@@ -93,7 +111,12 @@ def test_result(site: Site, sender: Sender) -> None:
         "seq": 9,
         "phases": [{"name": "installing", "durationMs": 2_000}, {"name": "building", "durationMs": 500}],
         "resultOmitted": [],
-        "artifacts": list(artifacts),
+        "artifacts": [
+            {
+                **artifacts[0],
+                "href": f"/api/jobs/{job.id}/artifacts/gr%C3%B6%C3%9Fe/na%C3%AFve%20%F0%9F%8D%B2%20%E2%98%83.html",
+            }
+        ],
         "artifactCount": 1,
         "output": "one\ntwo ☃",
         "durationMs": 2_600,
@@ -107,7 +130,7 @@ def test_every_end(site: Site, sender: Sender, reason: Reason | None) -> None:
     """Every way in which a job can end is taken, and kept in the sender's words."""
     job = ended(reason)
 
-    assert sender.post(f"{job.id}-9", "result", webhook.result_body(job, "")).verdict is Verdict.ACCEPTED
+    assert sender.post(f"{job.id}-9", "result", result_body(job, "")).verdict is Verdict.ACCEPTED
 
     row = site.job()
     assert (row["status"], row["conclusion"], row.get("reason", "")) == (job.status, job.conclusion, job.reason)
@@ -119,12 +142,23 @@ def test_every_phase(site: Site, sender: Sender) -> None:
     for seq, phase in enumerate(Phase, start=1):
         for kind in JobType:
             step = replace(job, type=kind, seq=seq, phase=phase.value, id=f"job-{kind}", progress=seq * 10)
-            assert sender.post(f"{step.id}-{seq}", "progress", webhook.progress_body(step)).status == 200
+            assert sender.post(f"{step.id}-{seq}", "progress", progress_body(step)).status == 200
 
     rows = site.rows("workerJobs")
     assert [(row["type"], row["phase"], row["progress"]) for row in rows] == [
         (kind.value, list(Phase)[-1].value, len(Phase) * 10) for kind in JobType
     ]
+
+
+@pytest.mark.parametrize("event", [event for event in Event if event.path == "progress"])
+@pytest.mark.parametrize("status", [Status.PENDING, Status.ACTIVE])
+def test_every_event_on_the_way(site: Site, sender: Sender, event: Event, status: Status) -> None:
+    """Every event before the end is taken as news on the way, with the status that it tells."""
+    job = running(status=status)
+
+    assert sender.post(f"{job.id}-1", "progress", progress_body(job, event)).verdict is Verdict.ACCEPTED
+
+    assert site.job()["status"] == status
 
 
 def test_order(site: Site, sender: Sender) -> None:
@@ -137,14 +171,14 @@ def test_order(site: Site, sender: Sender) -> None:
         assert outcome.verdict is Verdict.ACCEPTED, outcome.note
         return str(json.loads(outcome.note.removeprefix("HTTP 200 "))["outcome"])
 
-    second = webhook.progress_body(replace(job, seq=2, progress=60))
+    second = progress_body(replace(job, seq=2, progress=60))
     assert [
         post("m2", "progress", second),
         post("m2", "progress", second),
-        post("m1", "progress", webhook.progress_body(job)),
-        post("m3", "result", webhook.result_body(last, "")),
-        post("m3", "result", webhook.result_body(last, "")),
-        post("m4", "progress", webhook.progress_body(replace(job, seq=4))),
+        post("m1", "progress", progress_body(job)),
+        post("m3", "result", result_body(last, "")),
+        post("m3", "result", result_body(last, "")),
+        post("m4", "progress", progress_body(replace(job, seq=4))),
     ] == ["applied", "duplicate", "stale", "applied", "duplicate", "stale"]
     assert (site.job()["status"], site.job()["progress"]) == ("completed", 100)
 
@@ -154,7 +188,7 @@ def test_long_log(site: Site, sender: Sender) -> None:
     job = ended()
     log = "".join(f"{number:07d} ☃ line\n" for number in range(50_000))
 
-    assert sender.post(f"{job.id}-9", "result", webhook.result_body(job, log)).verdict is Verdict.ACCEPTED
+    assert sender.post(f"{job.id}-9", "result", result_body(job, log)).verdict is Verdict.ACCEPTED
 
     output = site.job()["output"]
     assert log.removesuffix("\n").endswith(output)
@@ -164,7 +198,7 @@ def test_long_log(site: Site, sender: Sender) -> None:
 def test_late_answer(site: Site) -> None:
     """A receiver that took the result but answered too late gets it again, and nothing happens twice."""
     job = ended()
-    body = webhook.result_body(job, "")
+    body = result_body(job, "")
     site.control("delay", ms=1_500)
 
     with contextlib.closing(Sender(endpoint(site, site.secret), deadline_s=0.5)) as sender:
@@ -181,7 +215,7 @@ def test_late_answer(site: Site) -> None:
 
 def test_secrets(site: Site) -> None:
     """A sender that signs with a new and the old secret is accepted; one with a wrong secret gives up."""
-    body = webhook.result_body(ended(), "")
+    body = result_body(ended(), "")
 
     with contextlib.closing(Sender(endpoint(site, webhook.new_secret(), site.secret))) as rotating:
         assert rotating.post("m1", "result", body).verdict is Verdict.ACCEPTED
@@ -195,7 +229,7 @@ def test_secrets(site: Site) -> None:
 @pytest.mark.parametrize("age_s", [-290, 290, -310, 310])
 def test_age(site: Site, age_s: int) -> None:
     """A signature counts for five minutes, before and after, on this side as on that."""
-    body = webhook.result_body(ended(), "")
+    body = result_body(ended(), "")
     now_s = int(time.time())
     headers = webhook.sign([site.secret], "m1", now_s - age_s, body)
 
@@ -209,7 +243,7 @@ def test_age(site: Site, age_s: int) -> None:
 
 def test_tampering(site: Site) -> None:
     """A body, id or moment that is not what was signed is refused."""
-    body = webhook.result_body(ended(), "")
+    body = result_body(ended(), "")
     headers = webhook.sign([site.secret], "m1", int(time.time()), body)
 
     for changed_body, changed_headers in (
@@ -236,7 +270,7 @@ def test_anything(sender: Sender, message: str, log: str, path: str, detail: dic
     artifact = {"path": path, "size": 1, "sha256": "0" * 64}
     job = ended(Reason.TESTS_FAILED, message=message, artifacts=(artifact,), result={"exitCode": 1, **detail})
 
-    outcome = sender.post(f"{job.id}-9", "result", webhook.result_body(job, log))
+    outcome = sender.post(f"{job.id}-9", "result", result_body(job, log))
 
     assert outcome.verdict is Verdict.ACCEPTED, outcome.note
 
@@ -244,7 +278,7 @@ def test_anything(sender: Sender, message: str, log: str, path: str, detail: dic
 def test_record(site: Site, sender: Sender) -> None:
     """A record of the API, asked for because no result came, ends the job as its result would."""
     before = running()
-    assert sender.post("m1", "progress", webhook.progress_body(before)).verdict is Verdict.ACCEPTED
+    assert sender.post("m1", "progress", progress_body(before)).verdict is Verdict.ACCEPTED
     site.control("ask", record=before.to_json())
     assert site.job()["status"] == "active"
 

@@ -26,7 +26,7 @@ RUNS: dict[str, tuple[str, Run]] = {
     "idle": ("worker, kill -9, nothing else to do", partial(scenarios.idle_recoveries, times=3, lease_s=15)),
     "quiet": ("none: jobs that say nothing", partial(scenarios.quiet_jobs, ms=60_000, lease_s=15)),
     "cancels": ("cancel around start and end", partial(scenarios.racing_cancels, jobs=300)),
-    "api-killed": ("API process, kill -9", partial(scenarios.api_kills, jobs=400, kills=20)),
+    "api-killed": ("API process, kill -9", partial(scenarios.api_kills, kills=20)),
     "redis-killed": ("Redis, kill -9, down for 1 s", partial(scenarios.redis_kills, jobs=200, kills=6, down_s=1)),
     "submissions": ("Redis, kill -9 under submissions", partial(scenarios.submissions_kept, kills=10)),
     "partition": ("Redis silent for one worker", partial(scenarios.silent_partition, lease_s=15)),

@@ -66,7 +66,7 @@ def engine_away(jobs: int, seconds: float, huey: str = REAL) -> Outcome:
 
 
 def _container_outcome(service: Service, engine: Engine, load: str, seed: int) -> Outcome:
-    verdict = service.settle(seconds=120, zombies=lambda: after(70, engine.objects))
+    verdict = service.settle(seconds=120, zombies=lambda: after(CALM_S, engine.objects))
     records = [service.store.get(job_id) for job_id in service.sent.acknowledged]
     note = ", ".join(f"{number} as {reason}" for reason, number in reasons(service).items())
     reruns = sum(record.fence for record in records) - len(records)

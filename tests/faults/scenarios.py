@@ -18,6 +18,7 @@ from pathlib import Path
 from random import Random
 
 from errors import StoreUnavailable
+from tests.faults.client import Client
 from tests.faults.ledger import Verdict
 from tests.faults.proxy import Proxy
 from tests.faults.scripted import Plan
@@ -270,8 +271,9 @@ def racing_cancels(jobs: int) -> Outcome:
     with running(workers=2) as service:
         service.ended(service.add(Plan(ms=1).request()).id)  # the workers are up
         for n in range(jobs):
-            job = service.add(Plan(ms=random.choice([1, 20, 60])).request(f"chat-{n}"))
-            time.sleep(random.uniform(0, 0.1))  # somewhere around claim and finish
+            # A running job hears of it at a renewal of its lease, every 300 ms here: some end just before or after one.
+            job = service.add(Plan(ms=random.choice([1, 60, 280, 330])).request(f"chat-{n}"))
+            time.sleep(random.choice([0, random.uniform(0, 0.1)]))  # somewhere around claim and finish
             service.store.cancel(job.id)
         verdict = service.settle()
         told = {post.job_id: json.loads(post.body)["conclusion"] for post in service.sink.results()}
@@ -285,23 +287,33 @@ def racing_cancels(jobs: int) -> Outcome:
         return Outcome(f"{jobs} jobs, {ends['cancelled']} cancelled in time", seed, verdict)
 
 
-def api_kills(jobs: int, kills: int) -> Outcome:
+def api_kills(kills: int) -> Outcome:
     """kill -9 of a random process that serves requests, while four callers submit; each repeats what was cut off."""
     seed = new_seed()
     random = Random(seed)
     with running(workers=2) as service, ThreadPoolExecutor(4) as callers:
         client = service.start_api()
-        keys = range(jobs)
-        taken = [callers.submit(client.submit, Plan(ms=30), f"chat-{n % 7}", f"key-{n}") for n in keys]
+        over = threading.Event()
+        taken = [callers.submit(_call_until, client, over, f"caller-{n}") for n in range(4)]
         for _ in range(kills):
-            time.sleep(random.uniform(0.02, 0.3))  # the moment within a request is what is random
+            time.sleep(random.uniform(0.05, 0.5))  # the moment within a request is what is random
             service.until(lambda: children(service.api.pid), 5, "a process that serves")
             with contextlib.suppress(ProcessLookupError):
                 os.kill(random.choice(children(service.api.pid)), signal.SIGKILL)
-        ids = [future.result() for future in taken]
-        assert len(set(ids)) == jobs
-        load = f"{jobs} requests, {kills} kills, {client.broken} cut off"
-        return Outcome(load, seed, service.settle(seconds=60), failed=unsuccessful(service))
+        over.set()
+        sent = sum(future.result() for future in taken)
+        assert len(set(service.sent.acknowledged)) == sent
+        load = f"{sent} requests, {kills} kills, {client.broken} cut off"
+        return Outcome(load, seed, service.settle(seconds=90), failed=unsuccessful(service))
+
+
+def _call_until(client: Client, over: threading.Event, name: str) -> int:
+    """How many jobs were submitted, each with a key of its own."""
+    sent = 0
+    while not over.wait(0.02):
+        client.submit(Plan(ms=10), f"{name}-{sent % 7}", f"{name}-{sent}")
+        sent += 1
+    return sent
 
 
 def children(pid: int) -> list[int]:

@@ -29,7 +29,7 @@ def test_killed_before_it_answers(key: str) -> None:
 
 def test_killed_at_random() -> None:
     """API processes killed under a stream of requests: every job that was acknowledged ends, none is there twice."""
-    outcome = scenarios.api_kills(jobs=30, kills=3)
+    outcome = scenarios.api_kills(kills=3)
 
     assert outcome.verdict.reruns == 0
 

@@ -129,9 +129,12 @@ def test_broken_running_job(service: Service, name: str) -> None:
         lambda redis: redis.zadd("cw:delayed:builds", {"job-unknown": 1}),
         lambda redis: redis.zadd("cw:ready:builds", {"no flow": -1}),
         lambda redis: redis.zadd("cw:ready:builds", {"99:no jobs": -99e13}),
-        lambda redis: redis.zadd("cw:outbox", {"unknown": 1}),
-        lambda redis: (redis.set("cw:delivery:text", "x"), redis.zadd("cw:outbox", {"text": 1})),
-        lambda redis: (redis.hset("cw:delivery:half", "job_id", "job-unknown"), redis.zadd("cw:outbox", {"half": 1})),
+        lambda redis: redis.zadd("cw:outbox:default", {"unknown": 1}),
+        lambda redis: (redis.set("cw:delivery:text", "x"), redis.zadd("cw:outbox:default", {"text": 1})),
+        lambda redis: (
+            redis.hset("cw:delivery:half", "job_id", "job-unknown"),
+            redis.zadd("cw:outbox:default", {"half": 1}),
+        ),
         lambda redis: redis.hset(
             "cw:job:job-alone", mapping={"id": "job-alone", "status": "pending", "queue": "builds"}
         ),

@@ -1,0 +1,167 @@
+"""The bodies of webhooks: UTF-8 JSON of at most 20 KB, whatever a job holds.
+
+They suit Convex: valid Unicode, lists of `{path, …}` instead of maps with paths as keys, and a field without a value
+is absent, because Convex's optional fields do not take null.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import quote
+
+from events import Delivery
+from jobs import Job, Status, iso
+
+MAX_BODY_BYTES = 20_000
+MESSAGE_BYTES = 3_000
+RESULT_BYTES = 2_000
+PHASES_BYTES = 1_500
+ARTIFACT_BYTES = 5_000
+#: What a test of an endpoint tells; receivers take no other notice of it than their answer.
+TEST_EVENT = "webhook.test"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How bodies are made. `base_url` stands before the API's addresses in links; without it they are relative.
+
+    profile: chef keeps the original service's fields (output, error, logs, duration) beside the others; full leaves
+    out those that repeat another.
+    """
+
+    profile: Literal["chef", "full"] = "chef"
+    base_url: str = ""
+
+
+def result_body(job: Job, delivery: Delivery, log_tail: str, form: Form) -> bytes:
+    """The body that tells how a job ended. It is the same at every try.
+
+    What does not fit is cut: the end of messages, the beginning of the log, artifacts beyond `artifactCount`, large
+    parts of the result (`resultOmitted`).
+    """
+    # Not-a-number and infinity, which a tool's report may hold, are not JSON: they become null.
+    result = json.loads(json.dumps(job.result), parse_constant=lambda name: None)
+    summary, omitted = _summary(result)
+    message = _head(job.message, MESSAGE_BYTES)
+    body = {
+        **_identity(job, delivery, job.attempt),
+        "status": job.status.value,
+        "conclusion": job.conclusion,
+        "reason": job.reason,
+        "message": message,
+        "phases": _first_that_fit(result.get("phases", []), PHASES_BYTES),
+        "result": summary,
+        "resultOmitted": omitted,
+        "artifacts": _first_that_fit(_linked(job, form), ARTIFACT_BYTES),
+        "artifactCount": len(job.artifacts),
+        "links": _links(job, form),
+        "durationMs": job.duration_ms,
+        "timestamp": iso(job.finished_ms),
+    }
+    if form.profile == "chef":
+        body |= {"error": message if job.status is Status.FAILED else "", "duration": job.duration_ms}
+    body = _without_gaps(body)
+    names = ("output", "logs") if form.profile == "chef" else ("output",)
+    return _encode(body | _log_fields(log_tail, MAX_BODY_BYTES - len(_encode(body)), names))
+
+
+def news_body(job: Job, delivery: Delivery, form: Form) -> bytes:
+    """The body of any event before the end: how far the job was at the moment that is told of."""
+    news = delivery.news
+    body = {
+        **_identity(job, delivery, news.attempt),
+        "status": news.status,
+        "progress": news.progress,
+        "phase": news.phase,
+        "reason": news.reason,
+        "message": _head(news.message, MESSAGE_BYTES),
+        "links": _links(job, form),
+        "timestamp": iso(news.at_ms),
+    }
+    return _encode(_without_gaps(body))
+
+
+def trial_body(endpoint: str) -> bytes:
+    """The body of a test, which tells of no job."""
+    return _encode({"event": TEST_EVENT, "endpoint": endpoint, "timestamp": iso(time.time_ns() // 10**6)})
+
+
+def _identity(job: Job, delivery: Delivery, attempt: int) -> dict[str, Any]:
+    return {
+        "event": delivery.event.value,
+        "jobId": job.id,
+        "type": job.type.value,
+        "chatId": job.chat_id,
+        "attempt": attempt,
+        "seq": delivery.seq,
+    }
+
+
+def _links(job: Job, form: Form) -> dict[str, str]:
+    here = f"{form.base_url}/api/jobs/{job.id}"
+    links = {"job": here, "logs": f"{here}/logs"}
+    if job.artifacts:
+        links |= {"artifacts": f"{here}/artifacts", "archive": f"{here}/artifacts.tar.gz"}
+    return links
+
+
+def _linked(job: Job, form: Form) -> list[dict[str, Any]]:
+    base = f"{form.base_url}/api/jobs/{job.id}/artifacts/"
+    # Half of a surrogate pair has no form in an address: such a file is had through the archive.
+    return [{**each, "href": base + quote(each["path"], errors="replace")} for each in job.artifacts]
+
+
+def _without_gaps(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if value not in ("", None)}
+
+
+def _encode(value: object) -> bytes:
+    """Compact UTF-8 JSON; half of a surrogate pair, which UTF-8 cannot hold, becomes a question mark."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _longest(length: int, room: int, part: Callable[[int], object]) -> int:
+    """The largest n up to `length` for which part(n), encoded, takes at most `room` bytes; 0 if none does."""
+    return max(0, bisect.bisect_right(range(length + 1), room, key=lambda n: len(_encode(part(n)))) - 1)
+
+
+def _head(text: str, room: int) -> str:
+    text = text[:room]
+    return text[: _longest(len(text), room, lambda n: text[:n])]
+
+
+def _first_that_fit(items: Sequence[object], room: int) -> Sequence[object]:
+    return items[: _longest(len(items), room, lambda n: items[:n])]
+
+
+def _summary(result: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The result without what the body tells elsewhere, and the names of what was too large, the largest first."""
+    told = ("phases", "outputTail")
+    fields = {name: value for name, value in result.items() if name not in told and value is not None}
+    omitted = []
+    while len(_encode(fields)) > RESULT_BYTES:
+        largest = max(fields, key=lambda name: len(_encode(fields[name])))
+        del fields[largest]
+        omitted.append(largest)
+    return fields, omitted
+
+
+def _log_fields(log_tail: str, left: int, names: Sequence[str]) -> dict[str, Any]:
+    """The last whole lines of the log, as text and as a list if `names` has that, adding at most `left` bytes."""
+    text = log_tail.removesuffix("\n")
+
+    def last(n: int) -> dict[str, Any]:
+        tail = text[len(text) - n :]
+        forms = {"output": tail, "logs": tail.split("\n") if tail else []}
+        return {name: forms[name] for name in names}
+
+    n = _longest(min(len(text), left), left, last)
+    kept = text[len(text) - n :]
+    if n < len(text) and text[len(text) - n - 1] != "\n" and "\n" in kept:
+        n -= kept.index("\n") + 1
+    return last(n)
