@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable
 
-from executor import archive, recipes
+from errors import EngineFault
+from executor import archive, commands, house, recipes
+from executor.egress import Egress
+from executor.egress import Rules as EgressRules
+from executor.house import Wish
 from executor.images import IMAGE_NAMES, Images
+from executor.masking import Masker
 from executor.output import Log
-from executor.run import Order, Run, Watch
+from executor.run import Ground, Order, Run, Watch
 from executor.sandbox import Engine
 from executor.spec import LABEL, Tenancy
 from jobs import Job, Limits, Reason, Request, Result
 
-__all__ = ["Executor", "Watch"]
+__all__ = ["EgressRules", "Executor", "Watch", "Wish"]
 
 #: Added to a job's longest time in the label that says when its containers are surely over.
 LABEL_GRACE_S = 60
@@ -23,36 +29,71 @@ LABEL_GRACE_S = 60
 class Executor:
     """Runs jobs at one Docker Engine. One object serves any number of worker threads; connects at first use."""
 
-    def __init__(self, engine_url: str | None, images: Images, *, service: str = "cw") -> None:
+    def __init__(
+        self,
+        engine_url: str | None,
+        images: Images,
+        *,
+        service: str = "cw",
+        rules: EgressRules | None = None,
+        wish: Wish | None = None,
+    ) -> None:
         """`engine_url` None is the engine of this machine.
 
         `service` sets apart services that share an engine but not a store: a sweep of one leaves the others alone.
+        `rules` say what installs may reach, `wish` what the sandboxes have in common.
+
+        Raises:
+            ValueError: A rule names no host or network.
         """
         self._engine = Engine(engine_url)
         self._images = images
         self._service = service
+        self._rules = rules or EgressRules()
+        self._rules.check()
+        self._wish = wish or Wish()
+        self._ground: Ground | None = None
+        self._lock = threading.Lock()
+        self._in_slot: dict[int, str] = {}
 
     def run(self, job: Job, request: Request, limits: Limits, slot: int, watch: Watch) -> Result:
         """Run one attempt of a job to its end; when this returns or raises, its containers and volume are gone.
 
-        A program that fails is a Result. `slot` is a number that no other running job on this machine has.
+        A program that fails is a Result. `slot` is a number that no other running job on this machine has. The job's
+        `env` is masked in all that is said of it.
 
         Raises:
             RunStopped: `watch.stopped()` said so.
-            EngineFault: The Docker Engine or an image failed, not the job.
+            EngineFault: The Docker Engine or an image failed, not the job; or the slot is not free.
         """
+        mask = Masker(request.env)
         try:
             plan = recipes.plan(request)
-            blocks = archive.pack(plan.files)
+            blocks = archive.pack(plan.files, commands.TOOLS)
         except recipes.Unworkable as error:
-            return Result(error.reason.conclusion, error.reason, str(error))
+            return Result(error.reason.conclusion, error.reason, mask(str(error)))
         except ValueError as error:
-            return Result(Reason.INVALID_PROJECT.conclusion, Reason.INVALID_PROJECT, str(error))
+            return Result(Reason.INVALID_PROJECT.conclusion, Reason.INVALID_PROJECT, mask(str(error)))
+        ground = self._settled(limits)
         tenancy = Tenancy(self._service, job.id, job.fence, slot, int(time.time() + limits.total_s + LABEL_GRACE_S))
-        with contextlib.closing(Log(limits, job.log_lines, watch.output)) as log:
-            return Run(
-                self._engine, self._images, Order(plan, blocks, request.env, tenancy, limits), log, watch
-            ).result()
+        if not self.is_free(slot):
+            raise EngineFault(Reason.RUNTIME_UNAVAILABLE, f"a container of an older job still runs in slot {slot}")
+        self._in_slot[slot] = tenancy.name
+        with contextlib.closing(Log(limits, job.log_lines, watch.output, mask)) as log:
+            return Run(ground, Order(plan, blocks, request.env, tenancy, limits), log, watch, mask).result()
+
+    def is_free(self, slot: int) -> bool:
+        """False while a container that the engine could not remove keeps the slot's user; it is tried again here."""
+        return self._engine.unstick(self._in_slot.get(slot, ""))
+
+    def _settled(self, limits: Limits) -> Ground:
+        """What all runs stand on, decided when the engine is first needed. Raises EngineFault."""
+        with self._lock:
+            if self._ground is None:
+                common = house.settle(self._engine, self._wish, limits)
+                egress = Egress(self._engine, self._images, self._rules, self._service, common)
+                self._ground = Ground(self._engine, self._images, egress, common)
+            return self._ground
 
     def prepare(self) -> list[str]:
         """Make sure that all job images are there; answer their references.
@@ -73,5 +114,9 @@ class Executor:
         return self._engine.remove(lambda job_id, attempt: not is_live(job_id, attempt), mine)
 
     def close(self) -> None:
-        """Give the engine's connections back."""
+        """End the proxy of the installs, and give the engine's connections back."""
+        with self._lock:
+            if self._ground:
+                self._ground.egress.close()
+            self._ground = None
         self._engine.close()

@@ -10,11 +10,13 @@ MTIME = 315_532_800  # 1980-01-01, the oldest moment that zip tools take
 MAX_PATH_BYTES = 1_024
 MAX_NAME_BYTES = 255
 PROJECT = "project"
-HOME = "home"
+TOOLS = "tools"
+#: Empty ones: the user's home, and where tools write their reports.
+FOLDERS = ("home", "reports")
 
 
-def pack(files: Mapping[str, str]) -> list[bytes]:
-    """The blocks of a tar with all files below project/ and an empty folder home/.
+def pack(files: Mapping[str, str], tools: Mapping[str, str] | None = None) -> list[bytes]:
+    """The blocks of a tar with all files below project/, files of ours below tools/, and the empty FOLDERS.
 
     Raises:
         ValueError: A path is not canonical, leaves the project, or is both file and folder; the text names it.
@@ -25,10 +27,12 @@ def pack(files: Mapping[str, str]) -> list[bytes]:
         folders.update(str(parent) for parent in PurePosixPath(path).parents if str(parent) != ".")
     if clash := sorted(folders & files.keys()):
         raise ValueError(f"{clash[0]!r} is a file and a folder")
-    blocks = [_header(name, folder=True) for name in (HOME, PROJECT)]
+    blocks = [_header(name, folder=True) for name in (*FOLDERS, PROJECT, TOOLS)]
     blocks += [_header(f"{PROJECT}/{name}", folder=True) for name in sorted(folders)]
     for path, text in sorted(files.items()):
         blocks += _file(f"{PROJECT}/{path}", text.encode("utf-8", "replace"))
+    for name, text in (tools or {}).items():
+        blocks += _file(f"{TOOLS}/{name}", text.encode())
     return [*blocks, bytes(2 * tarfile.BLOCKSIZE)]
 
 

@@ -1,8 +1,9 @@
-"""Runs alone inside the collect container: sends the files of an output folder to stdout, whatever a job left there.
+"""Runs alone inside the collect container: sends the files of output folders to stdout, whatever a job left there.
 
-Called as `python3 -I -S -c SOURCE ORDER`; ORDER is JSON: root, folders (candidates in order), maxFiles, maxBytes,
-maxDepth, maxPathBytes, maxEntries. Frames on stdout: a big-endian 32-bit length and that much JSON. The first is
-{folder, over, skipped, skippedCount, files}; then one {path, size} before each file's raw bytes. Paths are base64.
+Called as `python3 -I -S -c SOURCE ORDER...`, an ORDER for each folder; it is JSON: root, folders (candidates in order),
+maxFiles, maxBytes, maxDepth, maxPathBytes, maxEntries. Frames on stdout: a big-endian 32-bit length and that much
+JSON. The first is {folder, over, skipped, skippedCount, files}; then one {path, size} before each file's raw bytes.
+Paths are base64.
 No link is ever followed: every part of every path is opened on its own, below the folder before it.
 """
 
@@ -201,4 +202,5 @@ def main(order: dict[str, Any], out: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), sys.stdout.buffer)
+    for each in sys.argv[1:]:
+        main(json.loads(each), sys.stdout.buffer)

@@ -52,13 +52,12 @@ def order(root: str, folders: Iterable[str], limits: Limits) -> str:
     )
 
 
-def read(blocks: Iterable[bytes], limits: Limits, keep: Callable[[str, Iterable[bytes]], Artifact]) -> Collected:
-    """Hand every file to `keep`, in path order.
+def read(stream: Stream, limits: Limits, keep: Callable[[str, Iterable[bytes]], Artifact]) -> Collected:
+    """Hand every file of one folder to `keep`, in path order.
 
     Raises:
         BadFrames: The stream ends early or is not what the collector sends.
     """
-    stream = _Stream(blocks)
     head = stream.message()
     count = _number(head, "files", limits.artifact_files)
     artifacts: list[Artifact] = []
@@ -80,7 +79,7 @@ def read(blocks: Iterable[bytes], limits: Limits, keep: Callable[[str, Iterable[
     )
 
 
-class _Stream:
+class Stream:
     """Exact reads from blocks that are cut anywhere."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
@@ -89,8 +88,11 @@ class _Stream:
         self._owed = 0
 
     def exactly(self, size: int) -> Iterator[bytes]:
-        """Yield `size` bytes in blocks; what the taker leaves, `finish` reads away."""
+        """`size` bytes in blocks; what the taker leaves, even if it takes none, `finish` reads away."""
         self._owed = size
+        return self._taken()
+
+    def _taken(self) -> Iterator[bytes]:
         while self._owed:
             block = self._buffer or next(self._blocks, b"")
             if not block:
@@ -105,6 +107,7 @@ class _Stream:
             pass
 
     def message(self) -> dict[str, Any]:
+        """The next frame's JSON."""
         (length,) = struct.unpack(">I", b"".join(self.exactly(4)))
         if length > MAX_HEADER_BYTES:
             raise BadFrames(f"a header of {length} bytes")

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 NODE = "chef-runner-node"
 PYTHON = "chef-runner-python"
+PROXY = "chef-egress-proxy"
 DOCKERFILES = Path(__file__).parent / "dockerfiles"
 CA_BUNDLES = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
 #: Node as a Python package: bin/node and npm, from the one registry that a Python program certainly reaches.
@@ -55,6 +56,7 @@ class Source:
 SOURCES = {
     NODE: Source(DOCKERFILES / "node.Dockerfile", "node:24.19.0-bookworm-slim", needs_node=True),
     PYTHON: Source(DOCKERFILES / "python.Dockerfile", "python:3.11.14-slim-bookworm"),
+    PROXY: Source(DOCKERFILES / "proxy.Dockerfile", "debian:bookworm-slim"),
 }
 IMAGE_NAMES = tuple(SOURCES)
 

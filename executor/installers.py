@@ -79,16 +79,25 @@ BUN = Tool(
 
 #: What an installer prints that tells why it failed; looked for in every line of an install.
 SIGNS = re.compile(
-    r"(?<=npm error code )E[A-Z0-9]+|ERR_PNPM_[A-Z0-9_]+|YN00\d\d|lockfile needs to be updated|lockfile had changes"
-    r"|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ERR_SOCKET_TIMEOUT"
+    r"(?<=npm error code )E[A-Z0-9_]+|ERR_PNPM_[A-Z0-9_]+|YN00\d\d|lockfile needs to be updated|lockfile had changes"
+    r"|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ERR_SOCKET_TIMEOUT|ERR_SSL_WRONG_VERSION_NUMBER"
     r"|trouble with your network connection|ConnectionRefused|FailedToOpenSocket"
 )
 _REFUSED = {"EUSAGE", "YN0028", "lockfile needs to be updated", "lockfile had changes"}
 _PNPM_REFUSED = "ERR_PNPM_OUTDATED_LOCKFILE", "ERR_PNPM_LOCKFILE_CONFIG_MISMATCH", "ERR_PNPM_LOCKFILE_BREAKING_CHANGE"
-_NETWORK = {"ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ERR_SOCKET_TIMEOUT"}
+#: The last is what a proxy's own error looks like to a program that has begun to speak TLS.
+_NETWORK = {
+    "ERR_SSL_WRONG_VERSION_NUMBER",
+    "ENOTFOUND",
+    "EAI_AGAIN",
+    "ECONNREFUSED",
+    "ECONNRESET",
+    "ETIMEDOUT",
+    "ERR_SOCKET_TIMEOUT",
+}
 _NETWORK_IN_WORDS = {"trouble with your network connection", "ConnectionRefused", "FailedToOpenSocket"}
 _SERVER_ERROR = re.compile(r"E5\d\d|ERR_PNPM_FETCH_5\d\d|ERR_PNPM_META_FETCH_FAIL")
-_VERDICT = re.compile(r"E[A-Z0-9]+|ERR_PNPM_\w+|YN0035|YN0082")
+_VERDICT = re.compile(r"E[A-Z0-9_]+|ERR_PNPM_\w+|YN0035|YN0082")
 
 
 def chosen(files: Collection[str], read: Mapping[str, str]) -> Tool:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from executor.masking import Masker
 from jobs import Limits, OutputChunk
 
 SYSTEM = "system"
@@ -29,9 +30,12 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)
 class Log:
     """Takes what containers print, hands out chunks within the limits, and counts exactly what it left out."""
 
-    def __init__(self, limits: Limits, first_line: int, emit: Callable[[OutputChunk], None]) -> None:
-        """`emit` gets the chunks in order; their lines count from `first_line`."""
+    def __init__(
+        self, limits: Limits, first_line: int, emit: Callable[[OutputChunk], None], mask: Masker | None = None
+    ) -> None:
+        """`emit` gets the chunks in order; their lines count from `first_line`. `mask` hides values in all of them."""
         self._emit = emit
+        self._mask = mask or Masker({})
         self._line_bytes = limits.log_line_bytes
         self._head_left = limits.log_head_bytes
         self._next_line = first_line
@@ -91,7 +95,7 @@ class Log:
     @property
     def tail(self) -> str:
         """The last lines of this step, of both streams, without terminal escapes."""
-        text = _ESCAPES.sub("", "".join(piece.text for piece in self._recent.pieces))
+        text = self._masked(_ESCAPES.sub("", "".join(piece.text for piece in self._recent.pieces)))
         return "\n".join(text.split("\n")[-TAIL_LINES - 1 : -1])[-TAIL_CHARS:]
 
     def _begin_step(self, phase: str, signs: re.Pattern[str] | None) -> None:
@@ -145,7 +149,12 @@ class Log:
     def _hand_out(self, piece: _Piece, dropped_lines: int, dropped_bytes: int) -> None:
         place = (self._next_line, piece.lines, piece.at_ms, piece.phase, piece.stream)
         self._next_line += piece.lines
-        self._emit(OutputChunk(*place, piece.text, dropped_lines, dropped_bytes))
+        self._emit(OutputChunk(*place, self._masked(piece.text), dropped_lines, dropped_bytes))
+
+    def _masked(self, text: str) -> str:
+        """Only here, where lines are whole however they were written, and only what is kept of them is left."""
+        *before_cut, rest = text.split(CUT)
+        return CUT.join([*map(self._mask.cut, before_cut), self._mask(rest)])
 
 
 class Lines:

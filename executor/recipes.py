@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from executor import installers
+from executor import commands, detect, installers
 from executor.archive import check_path
+from executor.commands import Instrumented, Project, Report
 from jobs import JobType, Phase, Reason, Request
 
 Manifest = dict[str, Any]
@@ -21,7 +23,8 @@ class Recipe:
     """One job type.
 
     `own_command` is the caller's command, sent as the request's `field`; without one, the package's `script` runs.
-    `outputs` are the folders that may hold the result, in order.
+    `outputs` are the folders that may hold the result, in order. `reports` is the kind of report that its tools write,
+    `default` what runs if neither command nor script does.
     """
 
     phase: Phase
@@ -30,6 +33,30 @@ class Recipe:
     field: str
     failed: Reason
     outputs: tuple[str, ...] = ()
+    reports: str = ""
+    default: Callable[[Project], list[str]] = lambda project: []
+
+
+def _tests(project: Project) -> list[str]:
+    """The runner that is installed, or Node's own, if there are tests for it."""
+    runner = detect.test_runner(project.files, project.manifest)
+    return [{"vitest": "vitest run", "node": "node --test"}.get(runner, runner)] if runner else []
+
+
+def _checks(project: Project) -> list[str]:
+    """The linters that are configured; without one, the type checker."""
+    wanted = detect.packages(project.manifest)
+    if found := detect.linters(project.files, project.manifest):
+        return [_linter(name, wanted.get("eslint", "")) for name in found]
+    checked = detect.type_checks(project.files) if "typescript" in wanted else ()
+    return [f"tsc --noEmit -p {shlex.quote(path)}" for path in checked]
+
+
+def _linter(name: str, eslint: str) -> str:
+    if name == "eslint-old":
+        flat_off = "ESLINT_USE_FLAT_CONFIG=false " if detect.major(eslint) >= 9 else ""
+        return f"{flat_off}eslint . --ext .js,.jsx,.cjs,.mjs,.ts,.tsx"
+    return {"eslint": "eslint .", "biome": "biome lint .", "oxlint": "oxlint"}[name]
 
 
 RECIPES: dict[JobType, Recipe] = {
@@ -47,6 +74,8 @@ RECIPES: dict[JobType, Recipe] = {
         own_command=lambda request: request.test_command or request.command,
         field="testCommand",
         failed=Reason.TESTS_FAILED,
+        reports="tests",
+        default=_tests,
     ),
     JobType.LINT: Recipe(
         phase=Phase.LINTING,
@@ -54,6 +83,8 @@ RECIPES: dict[JobType, Recipe] = {
         own_command=lambda request: request.command,
         field="command",
         failed=Reason.LINT_FAILED,
+        reports="lint",
+        default=_checks,
     ),
     JobType.ANALYZE: Recipe(
         phase=Phase.ANALYZING,
@@ -61,6 +92,8 @@ RECIPES: dict[JobType, Recipe] = {
         own_command=lambda request: request.command,
         field="command",
         failed=Reason.LINT_FAILED,
+        reports="lint",
+        default=_checks,
     ),
 }
 
@@ -70,7 +103,7 @@ class Plan:
     """All that a run does: the files to unpack, the commands, where results may be, and remarks for the log.
 
     `install` is empty if there is nothing to install; of several commands, each is tried only if the one before
-    refuses the lockfile.
+    refuses the lockfile. `reports` are what the command writes outside of the project; `facts` are part of the result.
     """
 
     files: Mapping[str, str]
@@ -80,7 +113,9 @@ class Plan:
     phase: Phase
     failed: Reason
     outputs: tuple[str, ...]
-    notes: tuple[str, ...] = field(default=())
+    reports: tuple[Report, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Unworkable(Exception):
@@ -103,14 +138,18 @@ def plan(request: Request) -> Plan:
         files["package.json"] = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     tool = installers.chosen(files, files)
     locked = installers.has_lockfile(tool, files) and not changed
+    work = _work(recipe, request, Project(files, manifest), tool)
+    facts = _facts(recipe, request, Project(files, manifest), notes)
     return Plan(
         files=files,
         install=tool.install(locked=locked, scripts=request.install_scripts) if _has_packages(manifest) else (),
-        command=_command(recipe, request, manifest, tool),
+        command=work.text,
         environment=tool.environment,
         phase=recipe.phase,
         failed=recipe.failed,
         outputs=(*_configured_outputs(files), *recipe.outputs) if recipe.outputs else (),
+        reports=work.reports,
+        facts=facts,
         notes=tuple(notes),
     )
 
@@ -159,16 +198,49 @@ def _has_packages(manifest: Manifest) -> bool:
     return any(manifest.get(kind) for kind in (*_INSTALLED, "peerDependencies", "workspaces"))
 
 
-def _command(recipe: Recipe, request: Request, manifest: Manifest, tool: installers.Tool) -> str:
-    if own := recipe.own_command(request).strip():
-        return own
-    script = manifest.get("scripts", {}).get(recipe.script)
-    if isinstance(script, str) and script.strip():
-        return f"{tool.name} run {recipe.script}"
-    raise Unworkable(
-        Reason.COMMAND_NOT_FOUND,
-        f"nothing to run: package.json has no script named {recipe.script!r}, and the request has no {recipe.field}",
-    )
+#: What `npm init` writes for want of a test.
+_NO_TEST = re.compile(r'echo "Error: no test specified" && exit 1')
+#: Needs a deployment and its key, which no job has.
+_NEEDS_DEPLOYMENT = re.compile(r"\bconvex (?:dev|deploy|codegen)\b")
+
+
+def _work(recipe: Recipe, request: Request, project: Project, tool: installers.Tool) -> Instrumented:
+    """The command, with reports turned on where that can be done. Raises Unworkable."""
+    text = recipe.own_command(request).strip() or _script(recipe, project, tool)
+    texts = [text] if text else recipe.default(project)
+    if not texts:
+        raise Unworkable(Reason.COMMAND_NOT_FOUND, _nothing(recipe))
+    # Yarn's own way to store packages has no folder of programs; only its scripts find them.
+    return commands.all_of(texts, "" if tool is installers.YARN_BERRY else recipe.reports, project)
+
+
+def _script(recipe: Recipe, project: Project, tool: installers.Tool) -> str:
+    """The call of the package's script; "" if it has none that can do anything here."""
+    script = project.scripts.get(recipe.script)
+    if not isinstance(script, str) or not script.strip() or _NO_TEST.fullmatch(script.strip()):
+        return ""
+    if recipe.default(project) and _NEEDS_DEPLOYMENT.search(script):
+        return ""
+    return f"{tool.name} run {recipe.script}"
+
+
+def _nothing(recipe: Recipe) -> str:
+    missing = f"package.json has no script named {recipe.script!r}, and the request has no {recipe.field}"
+    others = {
+        "tests": "no tests: {}; nor are there tests for Vitest, Jest, Mocha or node:test",
+        "lint": "nothing to lint with: {}; nor is there a configured ESLint, Biome or oxlint, or a tsconfig.json"
+        " with the package typescript",
+    }
+    return others.get(recipe.reports, "nothing to run: {}").format(missing)
+
+
+def _facts(recipe: Recipe, request: Request, project: Project, notes: list[str]) -> dict[str, Any]:
+    """What the result of a build says of the project."""
+    if not recipe.outputs:
+        return {}
+    missing = detect.missing_env(project.files, project.manifest, request.env)
+    notes += [f"{name} is not set, so it is undefined in the build: add it to env" for name in missing]
+    return {**detect.framework(project.manifest), **({"missingEnv": list(missing)} if missing else {})}
 
 
 _OUT_DIR = re.compile(r"""\boutDir['"]?\s*:\s*['"`]([^'"`$]+)['"`]""")

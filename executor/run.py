@@ -5,23 +5,23 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from errors import EngineFault
-from executor import collected, installers, spec
-from executor.collected import BadFrames, Collected
+from executor import collected, egress, findings, installers, keeper, sources, spec
+from executor.collected import Collected
+from executor.egress import Egress
+from executor.findings import Taken
 from executor.images import NODE, PYTHON, Images
-from executor.output import Log
+from executor.keeper import DiskFull, EgressOver, Keeper
+from executor.masking import Masker
+from executor.output import TAIL_LINES, Log
 from executor.recipes import Plan
 from executor.sandbox import Deadline, Engine, Exit, Guard, Overrun, Sandbox, workspace
+from executor.usage import Usage
 from jobs import Artifact, Conclusion, Limits, OutputChunk, Phase, PhaseTime, Reason, Result
 
-COLLECTOR = (Path(__file__).parent / "collect.py").read_text()
 BIN = f"{spec.PROJECT}/node_modules/.bin"
-#: A job that prints more than this is ended: its output costs the engine's processor time, not the job's.
-OUTPUT_BYTES = 1 << 30
 MESSAGE_CHARS = 4_000
 PERCENT = {Phase.PREPARING: 0, Phase.INSTALLING: 5, Phase.COLLECTING: 90}
 COMMAND_PERCENT = 50
@@ -54,6 +54,16 @@ class Order:
     limits: Limits
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What every run of a service stands on."""
+
+    engine: Engine
+    images: Images
+    egress: Egress
+    house: spec.House
+
+
 class Ended(Exception):
     """The job is over before its last step; the text says what failed."""
 
@@ -67,13 +77,14 @@ class Ended(Exception):
 class Run:
     """The steps of one run, in order."""
 
-    def __init__(self, engine: Engine, images: Images, order: Order, log: Log, watch: Watch) -> None:
+    def __init__(self, ground: Ground, order: Order, log: Log, watch: Watch, mask: Masker) -> None:
         """The clock of the whole run starts here."""
-        self._engine = engine
-        self._images = images
+        self._ground = ground
         self._order = order
         self._log = log
         self._watch = watch
+        self._mask = mask
+        self._began = time.monotonic()
         self._total = Deadline.after(order.limits.total_s, "the whole job")
         self._archive = order.archive
         self._containers = 0
@@ -81,7 +92,10 @@ class Run:
         self._tail = ""
         self._command = ""
         self._phases: list[PhaseTime] = []
-        self._detail: dict[str, Any] = {}
+        self._usage = Usage()
+        self._keeper = Keeper(order.limits, ground.house)
+        self._door: egress.Door | None = None
+        self._detail: dict[str, Any] = dict(order.plan.facts)
 
     def result(self) -> Result:
         """Run to the end; containers and volume are gone when this returns.
@@ -91,71 +105,116 @@ class Run:
             EngineFault: The engine failed, not the job.
         """
         with contextlib.ExitStack() as cleanup:
+            result = self._ended(cleanup)
+        return self._mask.result(replace(result, phases=tuple(self._phases), detail=self._evidence()))
+
+    def _ended(self, cleanup: contextlib.ExitStack) -> Result:
+        """All steps, and whatever ends them early."""
+        try:
             with self._phase(Phase.PREPARING):
-                for note in self._order.plan.notes:
-                    self._log.say(note)
-                self._node = self._images.ensure(self._engine.client, NODE)
-                self._python = self._images.ensure(self._engine.client, PYTHON)
-                cleanup.enter_context(workspace(self._engine, self._order.tenancy))
-            try:
-                return self._steps(self._order.plan)
-            except Ended as end:
-                return self._failed(end.reason, str(end), end.exit_code)
-            except Overrun as over:
-                limit = f"{self._doing} was ended: the limit of {over.limit} is {over.seconds:g} s"
-                return self._failed(Reason.TIMEOUT, limit, None)
+                self._prepare(cleanup)
+            return self._steps(self._order.plan)
+        except Ended as end:
+            return self._failed(end.reason, str(end), end.exit_code)
+        except Overrun as over:
+            limit = f"{self._doing} was ended: the limit of {over.limit} is {over.seconds:g} s"
+            return self._failed(Reason.TIMEOUT, limit, None)
+        except DiskFull as full:
+            return self._failed(Reason.DISK_FULL, f"{self._doing} was ended: it wrote more than {full}", None)
+        except EgressOver as over:
+            return self._failed(Reason.INSTALL_FAILED, f"{self._doing} was ended: it {over}", None)
+
+    def _prepare(self, cleanup: contextlib.ExitStack) -> None:
+        """Images, proxy, workspace and keeper, in this order: what may be refused comes before what must be removed."""
+        ground, order = self._ground, self._order
+        for note in order.plan.notes:
+            self._log.say(note)
+        client = ground.engine.client
+        self._node, python = ground.images.ensure(client, NODE), ground.images.ensure(client, PYTHON)
+        guard = Guard(self._watch.stopped, (self._total,))
+        self._check_sources(guard)
+        self._door = ground.egress.door(guard) if order.plan.install else None
+        options = spec.volume(order.tenancy, order.limits, ground.house)
+        cleanup.enter_context(workspace(ground.engine, order.tenancy, options))
+        step = keeper.step(python, order.plan.outputs, order.limits, ground.house, self._door)
+        self._keeper.begin(cleanup.enter_context(self._sandbox(step)), guard)
+
+    def _check_sources(self, guard: Guard) -> None:
+        if self._order.plan.install:
+            allowed = {str(origin) for origin in self._ground.egress.origins(guard)}
+            if refused := sources.refused(self._order.plan.files, allowed):
+                raise Ended(Reason.DEPENDENCY_SOURCE_NOT_ALLOWED, refused)
 
     def _steps(self, plan: Plan) -> Result:
         if plan.install:
             self._install(plan.install)
-        self._run_command(plan)
-        found = self._collect(plan.outputs) if plan.outputs else None
+        ended = self._run_command(plan)
+        if ended.code and not plan.reports:
+            self._require_success(ended, plan.failed)
+        found = self._collect(plan) if plan.outputs or plan.reports else None
+        self._require_success(ended, plan.failed)
         return Result(
             Conclusion.SUCCESS,
             command=self._command,
             exit_code=0,
-            phases=tuple(self._phases),
             artifacts=found.artifacts if found else (),
             skipped=found.skipped if found else (),
             output_tail=self._tail,
-            detail=self._detail,
         )
 
     def _install(self, commands: tuple[str, ...]) -> None:
         deadline = Deadline.after(self._order.limits.install_s, "one install")
-        environment = {**self._order.plan.environment, **self._images.registry_environment}
+        own = self._order.plan.environment
+        environment = {**own, **self._ground.images.registry_environment, **egress.environment()}
         with self._phase(Phase.INSTALLING):
             for command in commands:
-                ended = self._shell(command, environment, deadline, network=True)
+                ended = self._shell(command, environment, deadline, network=self._keeper.network)
                 if ended.code == 0 or command == commands[-1] or not installers.refused_lockfile(self._log.found):
                     break
                 self._log.begin(Phase.INSTALLING, installers.SIGNS)
                 self._log.say("the lockfile does not match package.json; installing without it")
-        if ended.code and not ended.oom_killed and installers.registry_unreachable(self._log.found):
+            if ended.code and (blocked := self._blocked()):
+                self._log.say(f"not reached, because not allowed: {', '.join(blocked)}")
+        if (
+            ended.code
+            and not ended.oom_killed
+            and not self._blocked()
+            and installers.registry_unreachable(self._log.found)
+        ):
+            if self._door:
+                self._ground.egress.renew(self._door)
             raise Ended(Reason.REGISTRY_UNREACHABLE, f"`{command}` cannot reach the package registry", ended.code)
         self._require_success(ended, Reason.INSTALL_FAILED)
 
-    def _run_command(self, plan: Plan) -> None:
+    def _blocked(self) -> list[str]:
+        """The places that the install asked for and the proxy does not let through to."""
+        allowed = self._door.allowed if self._door else frozenset()
+        return sorted(target for target in self._keeper.report.get("targets", {}) if target not in allowed)
+
+    def _run_command(self, plan: Plan) -> Exit:
         deadline = Deadline.after(self._order.limits.command_s, "one command")
         path = f"{BIN}:{plan.environment.get('PATH', spec.PATH)}"
         environment = {**plan.environment, "PATH": path, **self._order.environment}
         with self._phase(plan.phase):
-            ended = self._shell(plan.command, environment, deadline, network=False)
+            ended = self._shell(plan.command, environment, deadline, network="none")
         if ended.code in {126, 127} and not ended.oom_killed:
             cannot = f"`{plan.command}` cannot be found or run (exit code {ended.code})"
             raise Ended(Reason.COMMAND_NOT_FOUND, cannot, ended.code)
-        self._require_success(ended, plan.failed)
+        return ended
 
     def _require_success(self, ended: Exit, reason: Reason) -> None:
-        if ended.oom_killed and ended.code == 0:
-            self._detail["oomEvents"] = 1  # a child was killed, and the command did well without it
-        elif ended.oom_killed:
+        if not ended.code:
+            return  # a child may have been killed, and the command did well without it
+        if ended.oom_killed:
             size = f"{self._order.limits.memory_bytes >> 20} MB"
             raise Ended(Reason.OUT_OF_MEMORY, f"{self._doing} needed more memory than the limit of {size}", ended.code)
-        elif ended.code:
-            raise Ended(reason, f"{self._doing} failed with exit code {ended.code}", ended.code)
+        if room := self._keeper.full:
+            raise Ended(Reason.DISK_FULL, f"{self._doing} needed more than the workspace of {room}", ended.code)
+        found = findings.verdict(self._detail)
+        sentence = f"{found} (exit code {ended.code})" if found else f"{self._doing} failed with exit code {ended.code}"
+        raise Ended(reason, sentence, ended.code)
 
-    def _shell(self, command: str, environment: Mapping[str, str], deadline: Deadline, *, network: bool) -> Exit:
+    def _shell(self, command: str, environment: Mapping[str, str], deadline: Deadline, *, network: str) -> Exit:
         """Run a command in the project, in a container of its own, and log what it prints."""
         self._command, self._doing = command, f"`{command}`"
         self._log.say(f"$ {command}")
@@ -167,52 +226,65 @@ class Run:
             network=network,
             archive_bytes=sum(map(len, archive)),
         )
-        guard = Guard(self._watch.stopped, (deadline, self._total))
+        guard = Guard(self._watch.stopped, (deadline, self._total), (self._keeper.watch, self._usage.watch))
         with self._sandbox(step) as box:
             box.start(archive, guard)
+            self._usage.begin(self._ground.engine, box.id, box.pid())
             for stream, data in box.output(guard):
                 self._take(stream, data)
-            return box.exit(guard)
+            ended = box.exit(guard)
+        self._usage.end(oom_killed=ended.oom_killed)
+        if ended.code:
+            self._keeper.refresh(Guard(self._watch.stopped, (deadline, self._total)))
+        return ended
 
     def _take(self, stream: str, data: bytes) -> None:
         if data:
             self._log.feed(stream, data)
         else:
             self._log.tick()
-        if self._log.received_bytes > OUTPUT_BYTES:
-            raise Ended(Reason.OUTPUT_LIMIT, f"{self._doing} was ended: it printed more than {OUTPUT_BYTES >> 20} MB")
+        # Ended, because its output costs the engine's processor time and ours, not the job's.
+        if self._log.received_bytes > (most := self._order.limits.output_bytes):
+            raise Ended(Reason.OUTPUT_LIMIT, f"{self._doing} was ended: it printed more than {most:,} bytes")
 
-    def _collect(self, folders: tuple[str, ...]) -> Collected:
-        self._doing = "collecting the output"
+    def _collect(self, plan: Plan) -> Collected:
         limits = self._order.limits
-        order = collected.order(spec.PROJECT, folders, limits)
-        step = spec.Step(self._python, ("python3", "-I", "-S", "-c", COLLECTOR, order), writable=False)
         guard = Guard(self._watch.stopped, (Deadline.after(limits.collect_s, "collecting"), self._total))
-        with self._phase(Phase.COLLECTING), self._sandbox(step) as box:
-            box.start([], guard)
-            found = self._read(box, guard)
+        doing, self._doing = self._doing, "collecting the output"
+        taken = Taken(frozenset(report.path for report in plan.reports))
+        with self._phase(Phase.COLLECTING):
+            found, reports = self._keeper.collect(guard, self._watch.keep, taken.keep)
+            self._detail |= findings.gathered(plan.reports, taken.files, reports.over)
+            self._tell()
         if found.over:
             raise Ended(Reason.ARTIFACT_TOO_LARGE, _too_large(found, limits))
-        self._detail["outputDir"] = found.folder
+        self._doing = doing
+        if plan.outputs:
+            self._detail["outputDir"] = found.folder
+            self._detail["outputBytes"] = sum(artifact.size for artifact in found.artifacts)
         if found.skipped_count > len(found.skipped):
             self._detail["skippedCount"] = found.skipped_count
         return found
 
-    def _read(self, box: Sandbox, guard: Guard) -> Collected:
-        said: list[bytes] = []
-        try:
-            return collected.read(_stdout(box.output(guard), said), self._order.limits, self._watch.keep)
-        except BadFrames as error:
-            last = b"".join(said).decode(errors="replace")[-500:]
-            raise EngineFault(
-                Reason.STORAGE_FAILED, f"the output cannot be collected: {error} {last}".strip()
-            ) from error
+    def _tell(self) -> None:
+        """Say in the log what linters found, which also ends a message about their failure."""
+        told = list(findings.lines(self._detail))
+        for line in told:
+            self._log.say(line)
+        if told:
+            self._tail = "\n".join([*filter(None, [self._tail]), *told[-TAIL_LINES:]])
 
     def _sandbox(self, step: spec.Step) -> Sandbox:
         tenancy = self._order.tenancy
         self._containers += 1
-        settings = spec.container(step, tenancy, self._order.limits)
-        return Sandbox(self._engine, settings, f"{tenancy.name}-{self._containers}")
+        settings = spec.container(step, tenancy, self._order.limits, self._ground.house)
+        return Sandbox(self._ground.engine, settings, f"{tenancy.name}-{self._containers}")
+
+    def _evidence(self) -> dict[str, Any]:
+        """The figures of the run, whatever its end."""
+        elapsed_s, report = time.monotonic() - self._began, self._keeper.report
+        body = {**self._detail, "usage": self._usage.to_json(self._order.limits, elapsed_s, report)}
+        return body | ({"egress": report["targets"]} if report.get("targets") else {})
 
     @contextlib.contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:
@@ -236,19 +308,8 @@ class Run:
             f"{sentence}:\n\n{self._tail[-room:]}" if self._tail and room > 0 else sentence[:MESSAGE_CHARS],
             command=self._command,
             exit_code=exit_code,
-            phases=tuple(self._phases),
             output_tail=self._tail,
-            detail=self._detail,
         )
-
-
-def _stdout(output: Iterator[tuple[str, bytes]], errors: list[bytes]) -> Iterator[bytes]:
-    """What comes on stdout; the first of what comes on stderr goes to `errors`."""
-    for stream, data in output:
-        if stream == "stdout":
-            yield data
-        elif data and len(errors) < 16:
-            errors.append(data[:4096])
 
 
 def _too_large(found: Collected, limits: Limits) -> str:

@@ -61,18 +61,21 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What may end a container before its own end."""
+    """What may end a container before its own end. `watchers` are called as often; what they raise ends it too."""
 
     stopped: Callable[[], bool]
     deadlines: tuple[Deadline, ...]
+    watchers: tuple[Callable[[], None], ...] = ()
 
     def check(self) -> None:
-        """Raise RunStopped if the run is to stop, Overrun if a deadline is over."""
+        """Raise RunStopped if the run is to stop, Overrun if a deadline is over, or what a watcher has to say."""
         if self.stopped():
             raise RunStopped("stopped while a container ran")
         for deadline in self.deadlines:
             if time.monotonic() >= deadline.at:
                 raise Overrun(deadline.limit, deadline.seconds)
+        for watcher in self.watchers:
+            watcher()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ class Engine:
         self._url = url
         self._lock = threading.Lock()
         self._client: docker.DockerClient | None = None
+        #: Names of containers that the engine could not remove when it was last asked.
+        self.stuck: set[str] = set()
 
     @property
     def client(self) -> docker.DockerClient:
@@ -128,6 +133,13 @@ class Engine:
         removed += [self._remove_volume(found) for found in volumes if doomed(*_owner(found))]
         return [name for name in removed if name]
 
+    def unstick(self, prefix: str) -> bool:
+        """Try again to remove the containers that could not be; True if none of those named `prefix`-… is left."""
+        stuck = [name for name in tuple(self.stuck) if name.rpartition("-")[0] == prefix]
+        for name in stuck:
+            self._removed(name, lambda name=name: self.api.remove_container(name, force=True, v=True))  # type: ignore[misc]
+        return self.stuck.isdisjoint(stuck)
+
     def _remove_container(self, found: dict[str, Any]) -> str | None:
         name = found["Names"][0].lstrip("/")
         return self._removed(name, lambda: self.api.remove_container(found["Id"], force=True, v=True))
@@ -139,16 +151,21 @@ class Engine:
         try:
             remove()
         except NotFound:
+            self.stuck.discard(name)
             return None
         except ENGINE_ERRORS as error:
+            self.stuck.add(name)
             log.warning("not removed", extra={"object": name, "error": str(error)})
             return None
+        self.stuck.discard(name)
         return name
 
 
 @contextlib.contextmanager
-def workspace(engine: Engine, tenancy: Tenancy) -> Iterator[None]:
-    """A fresh volume for one attempt. What older attempts of the job left goes before it, all of this one after it.
+def workspace(engine: Engine, tenancy: Tenancy, options: dict[str, str]) -> Iterator[None]:
+    """A fresh volume for one attempt, with `options` for the engine's local driver.
+
+    What older attempts of the job left goes before it, all of this one after it.
 
     Raises:
         EngineFault: The engine does not answer, or cannot make the volume.
@@ -157,7 +174,7 @@ def workspace(engine: Engine, tenancy: Tenancy) -> Iterator[None]:
     engine.remove(lambda _, attempt: attempt < tenancy.fence, mine)
     try:
         with translated("create volume", Reason.STORAGE_FAILED):
-            engine.api.create_volume(tenancy.name, labels=tenancy.labels)
+            engine.api.create_volume(tenancy.name, driver_opts=options, labels=tenancy.labels)
         yield
     finally:
         try:
@@ -174,26 +191,31 @@ class Sandbox:
         self._engine = engine
         self._settings = settings
         self._name = name
-        self._id = ""
+        self.id = ""
         self._attached: Any = None
+        self._frames = Frames()
 
     def __enter__(self) -> Sandbox:
         """Create and attach; nothing runs before start(). Raises EngineFault."""
         with translated("create container", Reason.CONTAINER_START_FAILED):
-            self._id = self._engine.api.create_container_from_config(self._settings, self._name)["Id"]
+            self.id = self._engine.api.create_container_from_config(self._settings, self._name)["Id"]
             # Attached first, so that not a byte of output is missed.
-            wanted = {"stdin": int(self._settings["OpenStdin"]), "stdout": 1, "stderr": 1, "stream": 1}
-            self._attached = self._engine.api.attach_socket(self._id, params=wanted)
+            wanted = {way: int(self._settings[f"Attach{way.title()}"]) for way in ("stdin", "stdout", "stderr")}
+            self._attached = self._engine.api.attach_socket(self.id, params={**wanted, "stream": 1})
         return self
 
     def __exit__(self, *error: object) -> None:
         """Kill it if it runs; the workspace removes it."""
+        self.close()
+        if error[0] is not None and self.id:
+            with contextlib.suppress(*ENGINE_ERRORS):
+                self._engine.api.kill(self.id)
+
+    def close(self) -> None:
+        """Let go of it: its standard input ends, and nobody hears what it says."""
         if self._attached is not None:
             # docker-py hands out the bare socket and hides the response that owns the connection on it.
             getattr(self._attached, "_response", self._attached).close()
-        if error[0] is not None and self._id:
-            with contextlib.suppress(*ENGINE_ERRORS):
-                self._engine.api.kill(self._id)
 
     def start(self, blocks: Iterable[bytes], guard: Guard) -> None:
         """Start it and send `blocks` to its standard input.
@@ -203,33 +225,60 @@ class Sandbox:
             RunStopped, Overrun: See Guard.
         """
         with translated("start container", Reason.CONTAINER_START_FAILED):
-            self._engine.api.start(self._id)
+            self._engine.api.start(self.id)
         for block in blocks:
-            self._send(block, guard)
+            self.send(block, guard)
+
+    def send(self, block: bytes, guard: Guard) -> None:
+        """Write to its standard input; nothing happens if it has ended. Raises as start()."""
+        self._socket.settimeout(POLL_S)
+        rest = memoryview(block)
+        while rest:
+            guard.check()
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except TimeoutError:
+                continue
+            except OSError:
+                return  # the container ended before it had read all; its exit code says why
 
     def output(self, guard: Guard) -> Iterator[tuple[str, bytes]]:
         """(stream, bytes) until the container closes its output; (QUIET, b"") whenever nothing comes for a moment.
 
         Raises: as start().
         """
-        frames = Frames()
-        self._socket.settimeout(POLL_S)
         while True:
             guard.check()
-            received = self._receive()
+            received = self._receive(POLL_S)
             if received is None:
                 yield QUIET, b""
             elif received:
-                yield from frames.feed(received)
+                yield from self._frames.feed(received)
             else:
                 return
+
+    def waiting(self) -> Iterator[tuple[str, bytes]]:
+        """What can be read without waiting, as output() gives it, of a container that is not to end yet.
+
+        Raises:
+            EngineFault: It has ended, or the connection broke.
+        """
+        while (received := self._receive(0)) is not None:
+            if not received:
+                raise EngineFault(Reason.RUNTIME_UNAVAILABLE, f"the container {self._name} ended early")
+            yield from self._frames.feed(received)
+
+    def pid(self) -> int:
+        """Its first process, as the engine numbers it. Raises EngineFault."""
+        with translated("inspect container"):
+            return int(self._engine.api.inspect_container(self.id)["State"]["Pid"])
 
     def exit(self, guard: Guard) -> Exit:
         """Wait for the end. Raises as start(), and EngineFault if the engine ended the container of its own accord."""
         pause_s = 0.005
         while True:
             with translated("inspect container"):
-                state = self._engine.api.inspect_container(self._id)["State"]
+                state = self._engine.api.inspect_container(self.id)["State"]
             if state["Status"] in {"exited", "dead"}:
                 ended = Exit(int(state["ExitCode"]), bool(state["OOMKilled"]))
                 if ended.code and not ended.oom_killed and self._was_killed(state):
@@ -246,7 +295,7 @@ class Sandbox:
         """
         # On the engine's own clock; the engine writes the event down just after it has sent the signal.
         since, until = _unix_s(state["StartedAt"]), _unix_s(state["FinishedAt"]) + EVENT_LATE_S
-        wanted = json.dumps({"container": [self._id], "event": ["kill"]})
+        wanted = json.dumps({"container": [self.id], "event": ["kill"]})
         api = self._engine.api
         with translated("ask for events"):
             # Not api.events(): that one waits for ever, and takes an error for an empty answer.
@@ -260,26 +309,15 @@ class Sandbox:
         found: socket.socket = getattr(self._attached, "_sock", self._attached)
         return found
 
-    def _receive(self) -> bytes | None:
-        """What came; b"" at the end, None if nothing comes for a moment."""
+    def _receive(self, timeout_s: float) -> bytes | None:
+        """What came; b"" at the end, None if nothing comes in time."""
+        self._socket.settimeout(timeout_s)
         try:
             return self._socket.recv(RECEIVE_BYTES)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             return None
         except OSError:
             return b""  # the connection broke; what the engine says about the container decides what that means
-
-    def _send(self, block: bytes, guard: Guard) -> None:
-        self._socket.settimeout(POLL_S)
-        rest = memoryview(block)
-        while rest:
-            guard.check()
-            try:
-                rest = rest[self._socket.send(rest) :]
-            except TimeoutError:
-                continue
-            except OSError:
-                return  # the container ended before it had read all; its exit code says why
 
 
 class Frames:

@@ -51,6 +51,11 @@ class Tenancy:
     deadline: int
 
     @property
+    def uid(self) -> int:
+        """The user that the slot's containers run as, and nobody else's."""
+        return FIRST_UID + self.slot
+
+    @property
     def name(self) -> str:
         """Prefix of the containers' names, and the name of the volume."""
         return f"cw-{self.job_id}-{self.fence}"
@@ -69,18 +74,43 @@ class Tenancy:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One container: image, program, environment. `archive_bytes` > 0: a tar of that size comes on stdin first."""
+    """One container: image, program, environment.
+
+    `network` is "none", the name of one, or "container:" and the id of the container whose loopback it shares.
+    `archive_bytes` > 0: a tar of that size comes on stdin first. `volumes_from` is a container whose volumes it sees,
+    read-only. `trusted`: runs our own code alone, so it gets the engine's own runtime and limits of ours.
+    """
 
     image: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
-    network: bool = False
+    network: str = "none"
+    workspace: bool = True
     writable: bool = True
-    cwd: str = "/"
     archive_bytes: int = 0
+    stdin: bool = False
+    volumes_from: str = ""
+    trusted: bool = False
 
 
-def container(step: Step, tenancy: Tenancy, limits: Limits) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all sandboxes of a service have in common.
+
+    `runtime` runs the jobs' code ("": the engine's default). `cgroup_parent` is the control group that holds all
+    sandboxes together ("": the engine's). `in_memory`: workspaces are file systems in memory, charged to their job.
+    """
+
+    runtime: str = ""
+    cgroup_parent: str = ""
+    in_memory: bool = False
+
+
+#: What a container of our own code gets, whatever the job may use.
+TRUSTED = Limits(memory_bytes=256 << 20, cpus=1.0, pids=256, total_s=0, install_s=0, command_s=0)
+
+
+def container(step: Step, tenancy: Tenancy, limits: Limits, house: House) -> dict[str, Any]:
     """The create call's body for one step of a job.
 
     Raises:
@@ -88,29 +118,40 @@ def container(step: Step, tenancy: Tenancy, limits: Limits) -> dict[str, Any]:
     """
     if not 0 <= tenancy.slot < MAX_SLOTS:
         raise ValueError(f"slot {tenancy.slot} is not within 0..{MAX_SLOTS - 1}")
-    uid = FIRST_UID + tenancy.slot
     unpack = ("/bin/sh", "-c", _UNPACK, str(step.archive_bytes)) if step.archive_bytes else ()
+    stdin = bool(unpack) or step.stdin
     return {
         "Image": step.image,
         "Entrypoint": [],
         "Cmd": [*unpack, *step.command],
         "Env": [f"{name}={value}" for name, value in {**ENVIRONMENT, **step.environment}.items()],
-        "User": f"{uid}:{uid}",
-        "WorkingDir": step.cwd,
-        "Hostname": "job",
+        "User": f"{tenancy.uid}:{tenancy.uid}",
+        "WorkingDir": "/",
+        # Who shares another container's network has its name too.
+        "Hostname": "" if step.network.startswith("container:") else "job",
         "Labels": tenancy.labels,
-        "AttachStdin": bool(unpack),
-        "OpenStdin": bool(unpack),
-        "StdinOnce": bool(unpack),
+        "AttachStdin": stdin,
+        "OpenStdin": stdin,
+        "StdinOnce": stdin,
         "AttachStdout": True,
         "AttachStderr": True,
         "Tty": False,
-        "NetworkDisabled": not step.network,
-        "HostConfig": _host_config(step, tenancy, limits),
+        "NetworkDisabled": step.network == "none",
+        "HostConfig": _host_config(step, tenancy, TRUSTED if step.trusted else limits, house),
     }
 
 
-def _host_config(step: Step, tenancy: Tenancy, limits: Limits) -> dict[str, Any]:
+def volume(tenancy: Tenancy, limits: Limits, house: House) -> dict[str, str]:
+    """Options of Docker's local driver for a job's workspace: none for a folder on the engine's disk."""
+    if not house.in_memory:
+        return {}
+    bounds = f"size={limits.disk_bytes},nr_inodes={limits.disk_files},mode=0700,uid={tenancy.uid},gid={tenancy.uid}"
+    return {"type": "tmpfs", "device": "tmpfs", "o": f"nosuid,nodev,{bounds}"}
+
+
+def _host_config(step: Step, tenancy: Tenancy, limits: Limits, house: House) -> dict[str, Any]:
+    # A workspace in memory is charged to the container that writes to it.
+    memory = limits.memory_bytes + (limits.disk_bytes if house.in_memory and not step.trusted else 0)
     return {
         # Who the job is to the kernel.
         "Privileged": False,
@@ -120,24 +161,28 @@ def _host_config(step: Step, tenancy: Tenancy, limits: Limits) -> dict[str, Any]
         "IpcMode": "private",
         "PidMode": "",
         "UTSMode": "",
-        "NetworkMode": "bridge" if step.network else "none",
+        "NetworkMode": step.network,
+        # Another runtime has a loopback of its own, so the container that shares its keeper's takes the engine's.
+        "Runtime": house.runtime if step.network == "none" and not step.trusted else "",
         # What it can write: its volume, and a /tmp that ends with the container. Executable, because installers run
         # what they unpack there, and the workspace is executable anyway.
         "ReadonlyRootfs": True,
         "Binds": [],
         "Devices": [],
-        "Mounts": [{"Type": "volume", "Source": tenancy.name, "Target": WORK, "ReadOnly": not step.writable}],
+        "Mounts": [_workspace(step, tenancy, house)] if step.workspace else [],
+        "VolumesFrom": [f"{step.volumes_from}:ro"] if step.volumes_from else [],
         "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,size=256m,nr_inodes=65536,mode=1777"},  # noqa: S108
         "ShmSize": 64 << 20,
         # How much it gets. Swap is off: memory and memory + swap are the same.
-        "Memory": limits.memory_bytes,
-        "MemorySwap": limits.memory_bytes,
+        "Memory": memory,
+        "MemorySwap": memory,
         # Not NanoCpus: the engine refuses that above the machine's number of processors.
         "CpuPeriod": 100_000,
         "CpuQuota": round(limits.cpus * 100_000),
         "CpuShares": 64,  # below the service's 1024: the API keeps its latency while jobs compute
         "PidsLimit": limits.pids,
         "OomScoreAdj": 900,  # when the machine itself runs out of memory, jobs go first
+        "CgroupParent": house.cgroup_parent,
         "Ulimits": [
             {"Name": "nofile", "Soft": 4096, "Hard": 4096},
             {"Name": "core", "Soft": 0, "Hard": 0},
@@ -149,3 +194,9 @@ def _host_config(step: Step, tenancy: Tenancy, limits: Limits) -> dict[str, Any]
         "RestartPolicy": {"Name": "no"},
         "LogConfig": {"Type": "none", "Config": {}},  # output goes to us; a flood must not fill the daemon's disk
     }
+
+
+def _workspace(step: Step, tenancy: Tenancy, house: House) -> dict[str, Any]:
+    mount = {"Type": "volume", "Source": tenancy.name, "Target": WORK, "ReadOnly": not step.writable}
+    # A folder takes over the mode of /work in the image; a file system in memory has its own.
+    return mount | ({"VolumeOptions": {"NoCopy": True}} if house.in_memory else {})

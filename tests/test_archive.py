@@ -83,7 +83,9 @@ def test_canonical() -> None:
         entries = [(entry.name, oct(entry.mode), entry.uid, entry.gid, entry.mtime) for entry in tar]
     assert entries == [
         ("home", "0o755", 0, 0, 315_532_800),
+        ("reports", "0o755", 0, 0, 315_532_800),
         ("project", "0o755", 0, 0, 315_532_800),
+        ("tools", "0o755", 0, 0, 315_532_800),
         ("project/b", "0o755", 0, 0, 315_532_800),
         ("project/a", "0o644", 0, 0, 315_532_800),
         ("project/b/x", "0o644", 0, 0, 315_532_800),
@@ -98,3 +100,11 @@ def test_program_tar_reads_it(tmp_path: Path) -> None:
 
     assert (done.stdout, done.stderr) == (b"", b"")
     assert {path: (tmp_path / "project" / path).read_text() for path in files} == files
+
+
+def test_tools_are_beside_the_project() -> None:
+    """Files of ours lie outside of the project, whatever is in it."""
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pack({"tools/a": "theirs"}, {"a": "ours"})))) as tar:
+        found = {entry.name: tar.extractfile(entry).read() for entry in tar if entry.isfile()}  # type: ignore[union-attr]
+
+    assert found == {"project/tools/a": b"theirs", "tools/a": b"ours"}

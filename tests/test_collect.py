@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from executor.collected import MAX_HEADER_BYTES, BadFrames, Collected, order, read
-from executor.run import COLLECTOR
+from executor.collected import MAX_HEADER_BYTES, BadFrames, Collected, Stream, order, read
+from executor.keeper import COLLECTOR
 from jobs import Artifact, Limits
 
 LIMITS = Limits(memory_bytes=1, cpus=1, pids=1, total_s=1, install_s=1, command_s=1)
@@ -38,7 +38,7 @@ def taken(stream: bytes | Iterable[bytes], limits: Limits = LIMITS) -> tuple[Col
         content = kept[path] = b"".join(blocks)
         return Artifact(path, len(content), hashlib.sha256(content).hexdigest())
 
-    return read([stream] if isinstance(stream, bytes) else stream, limits, keep), kept
+    return read(Stream([stream] if isinstance(stream, bytes) else stream), limits, keep), kept
 
 
 def collect(root: Path, *folders: str, limits: Limits = LIMITS) -> tuple[Collected, Kept]:
@@ -283,6 +283,24 @@ def test_reader_goes_on_after_a_lazy_taker() -> None:
     stream = head(2) + named("a", 3, b"abc") + named("b", 1, b"x")
     blocks = [stream[at : at + 1] for at in range(len(stream))]
 
-    found = read(blocks, LIMITS, lambda path, content: Artifact(path, len(next(iter(content))), ""))
+    found = read(Stream(blocks), LIMITS, lambda path, content: Artifact(path, len(next(iter(content))), ""))
 
     assert [artifact.path for artifact in found.artifacts] == ["a", "b"]
+
+
+def test_two_folders(tmp_path: Path, dist: Path) -> None:
+    """Several folders come one after the other, each with its own bounds."""
+    (dist / "a").write_text("1")
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "b").write_text("22")
+    orders = [
+        order(str(tmp_path), ["dist"], LIMITS),
+        order(str(tmp_path), ["reports"], replace(LIMITS, artifact_bytes=1)),
+    ]
+    command = [sys.executable, "-I", "-S", "-c", COLLECTOR, *orders]
+    stream = Stream([subprocess.run(command, capture_output=True, check=True, timeout=20).stdout])
+
+    first, second = (read(stream, LIMITS, lambda path, content: Artifact(path, 0, "")) for _ in range(2))
+
+    assert ([artifact.path for artifact in first.artifacts], first.over) == (["a"], None)
+    assert (second.artifacts, second.over) == ((), "bytes")

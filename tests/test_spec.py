@@ -7,17 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from executor.spec import MAX_SLOTS, SECCOMP, Step, Tenancy, container
+from executor.spec import MAX_SLOTS, SECCOMP, House, Step, Tenancy, container, volume
 from jobs import Limits
 
 LIMITS = Limits(memory_bytes=512 << 20, cpus=1.5, pids=256, total_s=300, install_s=180, command_s=240)
 TENANCY = Tenancy("cw", "job-1", 2, 3, 1_700_000_000)
+DISK, MEMORY = House("", "/chef-workers"), House("", "/chef-workers", in_memory=True)
 STEP = Step("image:tag", ("npm", "run", "build"))
 
 
 def test_build_container() -> None:
     """A build's container has this profile and nothing else."""
-    assert container(STEP, TENANCY, LIMITS) == {
+    assert container(STEP, TENANCY, LIMITS, DISK) == {
         "Image": "image:tag",
         "Entrypoint": [],
         "Cmd": ["npm", "run", "build"],
@@ -56,10 +57,12 @@ def test_build_container() -> None:
             "PidMode": "",
             "UTSMode": "",
             "NetworkMode": "none",
+            "Runtime": "",
             "ReadonlyRootfs": True,
             "Binds": [],
             "Devices": [],
             "Mounts": [{"Type": "volume", "Source": "cw-job-1-2", "Target": "/work", "ReadOnly": False}],
+            "VolumesFrom": [],
             "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,size=256m,nr_inodes=65536,mode=1777"},
             "ShmSize": 67_108_864,
             "Memory": 536_870_912,
@@ -69,6 +72,7 @@ def test_build_container() -> None:
             "CpuShares": 64,
             "PidsLimit": 256,
             "OomScoreAdj": 900,
+            "CgroupParent": "/chef-workers",
             "Ulimits": [
                 {"Name": "nofile", "Soft": 4096, "Hard": 4096},
                 {"Name": "core", "Soft": 0, "Hard": 0},
@@ -82,19 +86,51 @@ def test_build_container() -> None:
     }
 
 
-def differences(step: Step) -> set[str]:
+def differences(step: Step, house: House = DISK) -> set[str]:
     """Settings in which a step's container differs from a build's."""
-    ours, build = container(step, TENANCY, LIMITS), container(STEP, TENANCY, LIMITS)
+    ours, build = container(step, TENANCY, LIMITS, house), container(STEP, TENANCY, LIMITS, DISK)
     host, build_host = ours.pop("HostConfig"), build.pop("HostConfig")
     return {name for name in ours if ours[name] != build[name]} | {n for n in host if host[n] != build_host[n]}
 
 
 def test_install_container() -> None:
-    """An install differs from a build in its network only."""
-    install = replace(STEP, network=True)
+    """An install differs from a build in that it shares its keeper's loopback; it has no other network either."""
+    install = replace(STEP, network="container:keeper")
 
-    assert differences(install) == {"NetworkDisabled", "NetworkMode"}
-    assert container(install, TENANCY, LIMITS)["HostConfig"]["NetworkMode"] == "bridge"
+    assert differences(install) == {"Hostname", "NetworkDisabled", "NetworkMode"}
+    assert container(install, TENANCY, LIMITS, DISK)["HostConfig"]["NetworkMode"] == "container:keeper"
+
+
+def test_keeper_container() -> None:
+    """Our own code gets limits of ours and sees the workspace read-only; it is locked in like a job otherwise."""
+    keeper = replace(STEP, writable=False, stdin=True, volumes_from="proxy", trusted=True)
+    stdin = {"AttachStdin", "OpenStdin", "StdinOnce"}
+
+    assert differences(keeper) == stdin | {"Mounts", "VolumesFrom", "Memory", "MemorySwap", "CpuQuota"}
+    assert container(keeper, TENANCY, LIMITS, DISK)["HostConfig"]["VolumesFrom"] == ["proxy:ro"]
+
+
+def test_workspace_in_memory() -> None:
+    """A workspace in memory is bounded in bytes and files by the kernel, and added to its job's memory."""
+    limits = replace(LIMITS, disk_bytes=1 << 30)
+
+    assert differences(STEP, MEMORY) == {"Mounts", "Memory", "MemorySwap"}
+    assert container(STEP, TENANCY, limits, MEMORY)["HostConfig"]["Memory"] == (512 << 20) + (1 << 30)
+    assert volume(TENANCY, limits, DISK) == {}
+    assert volume(TENANCY, limits, MEMORY) == {
+        "type": "tmpfs",
+        "device": "tmpfs",
+        "o": "nosuid,nodev,size=1073741824,nr_inodes=262144,mode=0700,uid=20003,gid=20003",
+    }
+
+
+def test_runtime() -> None:
+    """The jobs' code gets the runtime that is asked for, whatever shares a loopback or is ours the engine's own."""
+    house = House("runsc", "/chef-workers")
+
+    assert differences(STEP, house) == {"Runtime"}
+    assert "Runtime" not in differences(replace(STEP, network="container:keeper"), house)
+    assert "Runtime" not in differences(replace(STEP, trusted=True), house)
 
 
 def test_collect_container() -> None:
@@ -102,12 +138,12 @@ def test_collect_container() -> None:
     collect = replace(STEP, writable=False)
 
     assert differences(collect) == {"Mounts"}
-    assert container(collect, TENANCY, LIMITS)["HostConfig"]["Mounts"][0]["ReadOnly"] is True
+    assert container(collect, TENANCY, LIMITS, DISK)["HostConfig"]["Mounts"][0]["ReadOnly"] is True
 
 
 def test_first_container() -> None:
     """The first container reads exactly the archive from stdin, unpacks it with an empty environment, then starts."""
-    settings = container(replace(STEP, archive_bytes=10_240), TENANCY, LIMITS)
+    settings = container(replace(STEP, archive_bytes=10_240), TENANCY, LIMITS, DISK)
 
     unpack = '/usr/bin/head -c "$0" | /usr/bin/env -i /bin/tar -x -C /work -f - && exec "$@" </dev/null'
     assert settings["Cmd"] == ["/bin/sh", "-c", unpack, "10240", "npm", "run", "build"]
@@ -116,7 +152,7 @@ def test_first_container() -> None:
 
 def test_environment() -> None:
     """A step's own variables come on top of ours and win over them."""
-    settings = container(replace(STEP, environment={"CI": "", "MINE": "a=b"}), TENANCY, LIMITS)
+    settings = container(replace(STEP, environment={"CI": "", "MINE": "a=b"}), TENANCY, LIMITS, DISK)
 
     assert "CI=" in settings["Env"]
     assert "CI=true" not in settings["Env"]
@@ -125,12 +161,12 @@ def test_environment() -> None:
 
 def test_slots() -> None:
     """Every slot is another user, and a slot without a user in the images is refused."""
-    users = {container(STEP, replace(TENANCY, slot=slot), LIMITS)["User"] for slot in range(MAX_SLOTS)}
+    users = {container(STEP, replace(TENANCY, slot=slot), LIMITS, DISK)["User"] for slot in range(MAX_SLOTS)}
 
     assert len(users) == MAX_SLOTS
     for slot in (-1, MAX_SLOTS):
         with pytest.raises(ValueError, match="slot"):
-            container(STEP, replace(TENANCY, slot=slot), LIMITS)
+            container(STEP, replace(TENANCY, slot=slot), LIMITS, DISK)
 
 
 #: Calls that no job needs, each of which has been a way out of, or into, something.

@@ -17,6 +17,11 @@ RUN set -eu; \
     install="npm install --global --force --no-audit --no-fund --loglevel=error"; \
     $install "pnpm@$PNPM" "yarn@$YARN" "bun@$BUN"; \
     $install --prefix /opt/yarn-berry "@yarnpkg/cli-dist@$YARN_BERRY"; \
+    # Where each package manager goes, in its own words: what an install may reach (bun goes where npm goes).
+    if [ -n "$REGISTRY" ]; then export YARN_REGISTRY="$REGISTRY" YARN_NPM_REGISTRY_SERVER="$REGISTRY"; fi; \
+    cd /tmp; { npm config get registry; pnpm config get registry; yarn config get registry; \
+      /opt/yarn-berry/bin/yarn config get npmRegistryServer; } | grep ^http | sort -u >/etc/registries; \
+    test -s /etc/registries; cat /etc/registries; \
     rm -rf /root/.npm /tmp/*
 # One user per slot, so that os.userInfo() works; any of them may write in /work, whose mode a new volume takes over.
 RUN set -eu; slot=0; while [ "$slot" -lt 256 ]; do uid=$((20000 + slot)); \

@@ -12,7 +12,7 @@ import docker
 import pytest
 
 from errors import EngineFault, RunStopped
-from executor import Executor
+from executor import EgressRules, Executor
 from executor.images import Images
 from executor.spec import LABEL
 from jobs import Conclusion, JobType, Phase, Reason
@@ -33,7 +33,8 @@ def test_vite_build(bench: Bench) -> None:
     assert [artifact.path for artifact in result.artifacts] == sorted(watch.files)
     assert "index.html" in watch.files
     assert any(b"hello" in content for content in watch.files.values())
-    assert result.detail == {"outputDir": "dist"}
+    assert result.detail["outputDir"] == "dist"
+    assert result.detail["outputBytes"] == sum(map(len, watch.files.values()))
     assert result.exit_code == 0
     assert watch.steps == [(0, "preparing"), (5, "installing"), (50, "building"), (90, "collecting")]
     assert [phase.name for phase in result.phases] == ["preparing", "installing", "building", "collecting"]
@@ -46,7 +47,7 @@ def test_no_dependencies(bench: Bench) -> None:
     result = bench.script("console.log('out'); console.error('err')", watch=watch, job=bench.job())
 
     assert result.conclusion is Conclusion.SUCCESS
-    assert (result.artifacts, result.detail) == ((), {"outputDir": None})
+    assert (result.artifacts, result.detail["outputDir"]) == ((), None)
     assert Phase.INSTALLING not in [phase for _, phase in watch.steps]
     assert watch.text("system") == "$ npm run build\n"
     assert "out\n" in watch.text("stdout")
@@ -102,7 +103,8 @@ def test_registry_out_of_reach(bench: Bench, tmp_path: Path) -> None:
     class Elsewhere(Images):
         registry_environment = {"npm_config_registry": "http://registry.invalid"}  # noqa: RUF012
 
-    executor = Executor(ENGINE_URL, Elsewhere(tmp_path), service=SERVICE)
+    rules = EgressRules(allow=("http://registry.invalid",))
+    executor = Executor(ENGINE_URL, Elsewhere(tmp_path), service=SERVICE, rules=rules)
 
     result = Bench(executor, bench.client, bench.ran).run(VITE_PAGE)
 
@@ -198,7 +200,7 @@ def test_killed_child(bench: Bench) -> None:
     result = bench.script(source, limits={"memory_bytes": 192 << 20})
 
     assert result.conclusion is Conclusion.SUCCESS, result.message
-    assert result.detail["oomEvents"] == 1
+    assert result.detail["usage"]["oomKills"] == 1
 
 
 def test_own_exit_137(bench: Bench) -> None:

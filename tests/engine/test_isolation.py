@@ -78,13 +78,14 @@ def test_who_the_job_is(bench: Bench) -> None:
 def test_own_environment(bench: Bench) -> None:
     """A job's variables, whatever their names, reach its command and not the unpacking of its files before it."""
     env = {"TAR_OPTIONS": "--exclude=*", "LD_PRELOAD": "/work/project/x.so", "PATH": "/usr/local/bin:/bin"}
+    command = f'cat a.txt; [ "$TAR_OPTIONS $LD_PRELOAD $PATH" = "{" ".join(env.values())}" ] && echo as given'
     watch = Recorder()
 
-    result = bench.run({"package.json": "{}", "a.txt": "unpacked"}, command="cat a.txt; env", env=env, watch=watch)
+    result = bench.run({"package.json": "{}", "a.txt": "unpacked"}, command=command, env=env, watch=watch)
 
     assert result.conclusion is Conclusion.SUCCESS, watch.text()
     assert "unpacked" in watch.text("stdout")
-    assert {f"{name}={value}" for name, value in env.items()} <= set(watch.text("stdout").splitlines())
+    assert "as given" in watch.text("stdout")
 
 
 def test_install_without_own_environment(bench: Bench) -> None:
@@ -95,8 +96,8 @@ def test_install_without_own_environment(bench: Bench) -> None:
 
     bench.run(files, watch=watch, install_scripts=True, env=env, command="echo out:$SECRET")
 
-    assert "out:s3cret" in watch.text("stdout")
-    assert "in:s3cret" not in watch.text()
+    assert "out:***" in watch.text("stdout")
+    assert "in:\n" in watch.text("stdout")
 
 
 def test_collector(bench: Bench) -> None:
@@ -158,7 +159,7 @@ def test_output_folder_is_a_link(bench: Bench) -> None:
 
     result = bench.script("import fs from 'node:fs'; fs.symlinkSync('/etc', 'dist')", watch=watch)
 
-    assert (watch.files, result.detail) == ({}, {"outputDir": None})
+    assert (watch.files, result.detail["outputDir"]) == ({}, None)
     assert result.skipped == ({"path": "dist", "reason": "not a real folder"},)
 
 

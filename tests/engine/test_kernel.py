@@ -76,7 +76,7 @@ def answers(client: docker.DockerClient, images: Images) -> dict[str, Any]:
     """What one container with a build's settings is answered."""
     order = json.dumps([REFUSED, SOCKETS_REFUSED | SOCKETS_OPEN])
     step = spec.Step(images.ensure(client, PYTHON), ("python3", "-I", "-c", PROBE, order))
-    settings = spec.container(step, TENANCY, replace(LIMITS, pids=64))
+    settings = spec.container(step, TENANCY, replace(LIMITS, pids=64), spec.House())
     settings["HostConfig"] |= {"LogConfig": {"Type": "json-file"}, "Mounts": []}
     api: Any = client.api
     made = api.create_container_from_config(settings)["Id"]

@@ -1,0 +1,168 @@
+"""Runs alone in the keeper container, beside a job: measures its workspace, and lets an install reach the proxy.
+
+Called as `python3 -I -S -c SOURCE ORDER COLLECTOR COLLECTOR_ORDER...`; ORDER is JSON: root, watch ("filesystem" or
+"tree"), and gate (null, or socket, port, connections, sentBytes, receivedBytes). On stderr it reports, one JSON object
+a line, whenever something changed: bytes, files and free of the workspace; sent, received, connections, targets and
+over of the gate; asked, the number of words it got. On stdin, "report" makes it report at once, "collect" become the
+collector, the end ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+BLOCK = 1 << 16
+REPORT_S = 0.1
+#: A tree is measured at most twice a second, and for at most a twentieth of the time.
+TREE_S, TREE_PAUSES = 0.5, 19
+IDLE_S = 120.0  # a tunnel through which nothing goes for so long is closed
+PROXY_START_S = 15.0
+MAX_TARGETS = 64
+#: What a client asks of a proxy: CONNECT host:port, or a whole address.
+TARGET = re.compile(rb"[A-Z]{3,10} (?:https?://)?([A-Za-z0-9.:\[\]_-]{1,260})[/ ]")
+
+
+class Gate:
+    """A port on the loopback that the install shares, from which every connection goes to the proxy's socket.
+
+    It decides nothing: the proxy does. It counts, and closes for good once a cap is passed.
+    """
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.order = order
+        self.lock = threading.Lock()
+        self.free = threading.Semaphore(order["connections"])
+        self.moved = {"sent": 0, "received": 0}
+        self.connections = 0
+        self.targets: dict[str, int] = {}
+        self.over: str | None = None
+        self.listener = socket.create_server(("127.0.0.1", order["port"]), backlog=256)
+
+    def serve(self) -> None:
+        """Take connections for ever; more than the cap at a time wait their turn."""
+        while True:
+            self.free.acquire()
+            client, _ = self.listener.accept()
+            threading.Thread(target=self.tunnel, args=(client,), daemon=True).start()
+
+    def tunnel(self, client: socket.socket) -> None:
+        """One connection, from its first bytes to its end."""
+        try:
+            with client, contextlib.suppress(OSError), self.proxy() as proxy:
+                client.settimeout(IDLE_S)
+                first = client.recv(BLOCK)
+                self.note(first)
+                proxy.sendall(first)
+                back = threading.Thread(target=self.pump, args=(proxy, client, "received"), daemon=True)
+                back.start()
+                self.pump(client, proxy, "sent")
+                back.join()
+        finally:
+            self.free.release()
+
+    def proxy(self) -> socket.socket:
+        """A connection to the proxy, which may just be starting."""
+        deadline = time.monotonic() + PROXY_START_S
+        while True:
+            found = socket.socket(socket.AF_UNIX)
+            try:
+                found.connect(self.order["socket"])
+            except OSError:
+                found.close()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                found.settimeout(IDLE_S)
+                return found
+
+    def note(self, first: bytes) -> None:
+        """Remember where a connection wants to go."""
+        found = TARGET.match(first)
+        with self.lock:
+            self.connections += 1
+            self.moved["sent"] += len(first)
+            name = found[1].decode() if found else "?"
+            name += "" if ":" in name else ":80"
+            if name in self.targets or len(self.targets) < MAX_TARGETS:
+                self.targets[name] = self.targets.get(name, 0) + 1
+
+    def pump(self, source: socket.socket, sink: socket.socket, way: str) -> None:
+        """Move bytes one way until its end, an error, or a cap."""
+        with contextlib.suppress(OSError):
+            while (block := source.recv(BLOCK)) and not self.over:
+                with self.lock:
+                    self.moved[way] += len(block)
+                    if self.moved[way] > self.order[way + "Bytes"]:
+                        self.over = way
+                sink.sendall(block)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def report(self) -> dict[str, Any]:
+        """What went through so far."""
+        with self.lock:
+            return {
+                **self.moved, "connections": self.connections, "targets": dict(self.targets), "over": self.over
+            }  # fmt: skip
+
+
+def filesystem(root: str) -> dict[str, int]:
+    """How full a workspace is that is a file system of its own."""
+    found = os.statvfs(root)
+    return {"bytes": (found.f_blocks - found.f_bfree) * found.f_frsize, "files": found.f_files - found.f_ffree}
+
+
+def tree(root: str) -> dict[str, int]:
+    """How full a workspace is that shares a file system, and what is left there. Follows no link."""
+    return {
+        "bytes": du(root, "--block-size=1"),
+        "files": du(root, "--inodes"),
+        "free": os.statvfs(root).f_bavail * os.statvfs(root).f_frsize,
+    }
+
+
+def du(root: str, option: str) -> int:
+    """A total over a tree, however deep; what vanishes meanwhile is not counted."""
+    done = subprocess.run(
+        ["/usr/bin/du", "--summarize", "--one-file-system", option, root],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    return int(done.stdout.split(b"\t")[0] or 0)
+
+
+def main(order: dict[str, Any]) -> None:
+    """Report until told to collect, or left alone."""
+    measure = filesystem if order["watch"] == "filesystem" else tree
+    gate = Gate(order["gate"]) if order["gate"] else None
+    if gate:
+        threading.Thread(target=gate.serve, daemon=True).start()
+    last, pause_s, asked = "", 0.0, 0
+    while True:
+        word = os.read(0, 64) if select.select([0], [], [], pause_s)[0] else None
+        began = time.monotonic()
+        asked += bool(word)
+        line = json.dumps({**measure(order["root"]), **(gate.report() if gate else {}), "asked": asked})
+        if line != last:
+            os.write(2, line.encode() + b"\n")
+        last, pause_s = line, REPORT_S
+        if measure is tree:
+            pause_s = max(TREE_S, TREE_PAUSES * (time.monotonic() - began))
+        if word == b"":
+            return
+        if word == b"collect\n":
+            os.execv(sys.executable, ["python3", "-I", "-S", "-c", *sys.argv[2:]])  # noqa: S606
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

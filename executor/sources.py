@@ -1,0 +1,79 @@
+"""Where a project's dependencies come from: what is neither a registry nor the project is refused before the install.
+
+This is for the clear message; what keeps an install from other places is that it cannot reach them (egress.py).
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Container, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+_KINDS = ("dependencies", "devDependencies", "optionalDependencies")
+_GIT = re.compile(r"(?:git|ssh)(?:\+\w+)?:|(?:github|gitlab|bitbucket|gist):|[\w.-]+@[\w.-]+:", re.IGNORECASE)
+#: In a manifest, owner/name is a repository too.
+_SHORT_GIT = re.compile(r"(?!\.)[\w.-]+/[\w.-]+(?:#.*)?")
+_URL = re.compile(r"https?://", re.IGNORECASE)
+_LOCAL = re.compile(r"(?:(?:file|link|portal):|(?=\.{0,2}/|~/))([^#]*?)(?:::.*|#.*)?", re.IGNORECASE)
+#: Where each lockfile says where a package came from.
+_LOCKED: dict[str, re.Pattern[str]] = {
+    "package-lock.json": re.compile(r'"resolved"\s*:\s*"([^"]+)"'),
+    "npm-shrinkwrap.json": re.compile(r'"resolved"\s*:\s*"([^"]+)"'),
+    "pnpm-lock.yaml": re.compile(r"""\b(?:tarball|repo): ['"]?([^\s,}'"]+)"""),
+    "yarn.lock": re.compile(r"""^ +resolved "?([^"\s]+)|^ +resolution: "@?[^"@]+@([^"]+)""", re.MULTILINE),
+    "bun.lock": re.compile(r"""\["@?[^"@]+@([^"]+)"(?:, "(https?://[^"]+)")?"""),
+}
+
+
+def refused(files: Mapping[str, str], allowed: Container[str]) -> str | None:
+    """The first dependency of a project that comes from elsewhere, as a sentence; None if there is none.
+
+    `allowed` holds host:port of every place that may be reached.
+    """
+    for where, name, source in _sources(files):
+        if why := _fault(source, posixpath.dirname(where), allowed):
+            return f"{where}: {f'{name} comes' if name else 'a package comes'} from {source[:200]!r}, {why}"
+    return None
+
+
+def _sources(files: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """(file, package or "", source) of everything that could be fetched."""
+    for path, text in files.items():
+        name = posixpath.basename(path)
+        if name == "package.json":
+            yield from ((path, package, version) for package, version in _wanted(text))
+        elif pattern := _LOCKED.get(name):
+            yield from ((path, "", group) for found in pattern.finditer(text) for group in found.groups() if group)
+
+
+def _wanted(manifest: str) -> Iterator[tuple[str, str]]:
+    try:
+        parsed: Any = json.loads(manifest)
+    except (ValueError, RecursionError):
+        return  # not the project's own, which recipes.py has read
+    for kind in _KINDS:
+        packages = parsed.get(kind) if isinstance(parsed, dict) else None
+        for name, version in packages.items() if isinstance(packages, dict) else ():
+            if isinstance(version, str):
+                short = _SHORT_GIT.fullmatch(version.strip())
+                yield name, f"github:{version.strip()}" if short else version.strip()
+
+
+def _fault(source: str, folder: str, allowed: Container[str]) -> str | None:
+    if _URL.match(source):
+        return None if _place(source) in allowed else "which is not a registry that may be reached (EGRESS_ALLOW)"
+    if local := _LOCAL.fullmatch(source):
+        target = posixpath.normpath(posixpath.join(folder, local[1]))
+        return "which is outside the project" if target.startswith(("..", "/")) or local[1][:1] == "~" else None
+    return "and git is not a source that may be used" if _GIT.match(source) else None
+
+
+def _place(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        return f"{parts.hostname}:{parts.port or (443 if parts.scheme.lower() == 'https' else 80)}"
+    except ValueError:
+        return ""

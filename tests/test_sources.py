@@ -1,0 +1,117 @@
+"""Where dependencies may come from."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from executor.sources import refused
+
+ALLOWED = frozenset({"registry.test:443", "mirror.test:4873"})
+
+
+def wanting(version: str, where: str = "package.json", kind: str = "dependencies") -> dict[str, str]:
+    return {where: json.dumps({kind: {"thing": version}})}
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        *("^1.2.3", "latest", "*", "npm:@scope/other@^2", "workspace:^", "catalog:", ">=1 <2 || 3.x"),
+        *("https://registry.test/thing/-/thing-1.0.0.tgz", "http://mirror.test:4873/thing.tgz"),
+        *("file:packages/thing", "file:./thing.tgz", "link:../project/../thing", "./thing"),
+    ],
+)
+def test_allowed(version: str) -> None:
+    """Versions, aliases, workspaces, allowed hosts and folders of the project are taken."""
+    assert refused(wanting(version, "packages/one/package.json"), ALLOWED) is None
+
+
+@pytest.mark.parametrize("kind", ["dependencies", "devDependencies", "optionalDependencies"])
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [
+        ("git+ssh://git@host.test/x.git", "git"),
+        ("git://host.test/x.git#v1", "git"),
+        ("git@host.test:me/x.git", "git"),
+        ("github:me/x", "git"),
+        ("me/x", "git"),
+        ("me/x#semver:^1", "git"),
+        ("https://host.test/x.tgz", "EGRESS_ALLOW"),
+        ("HTTPS://host.test/x.tgz", "EGRESS_ALLOW"),
+        ("http://registry.test/x.tgz", "EGRESS_ALLOW"),
+        ("https://registry.test:8443/x.tgz", "EGRESS_ALLOW"),
+        ("https://registry.test@host.test/x.tgz", "EGRESS_ALLOW"),
+        ("http://169.254.169.254/x.tgz", "EGRESS_ALLOW"),
+        ("http://[::1", "EGRESS_ALLOW"),
+        ("file:../..", "outside"),
+        ("file:/etc", "outside"),
+        ("link:../../x", "outside"),
+        ("../x", "outside"),
+        ("~/x", "outside"),
+    ],
+)
+def test_refused(version: str, why: str, kind: str) -> None:
+    """Git, other hosts and folders outside the project are refused, with the place, the package and the reason."""
+    sentence = refused(wanting(version, kind=kind), ALLOWED)
+
+    assert sentence is not None
+    assert sentence.startswith("package.json: thing comes from ")
+    assert why in sentence
+
+
+@pytest.mark.parametrize(
+    ("lockfile", "text"),
+    [
+        ("package-lock.json", '{"packages": {"node_modules/x": {"resolved": "URL"}}}'),
+        ("npm-shrinkwrap.json", '{"dependencies": {"x": {"resolved" : "URL"}}}'),
+        ("pnpm-lock.yaml", "packages:\n  x@1:\n    resolution: {integrity: sha512-x, tarball: URL}\n"),
+        ("yarn.lock", '# yarn lockfile v1\nx@^1:\n  version "1.0.0"\n  resolved "URL#1234"\n'),
+        ("yarn.lock", '"x@^1":\n  version: 1.0.0\n  resolution: "x@URL"\n'),
+        ("bun.lock", '{"packages": {"x": ["x@URL", {}, "sha"]}}'),
+        ("bun.lock", '{"packages": {"x": ["@a/x@1.0.0", "URL", {}, "sha"]}}'),
+    ],
+)
+def test_lockfiles(lockfile: str, text: str) -> None:
+    """Every lockfile's own way to say where a package came from is read."""
+    for url in ("https://host.test/x-1.0.0.tgz", "http://127.0.0.1:6379/x.tgz"):
+        sentence = refused({lockfile: text.replace("URL", url)}, ALLOWED)
+        assert sentence is not None
+        assert sentence.startswith(f"{lockfile}: a package comes from '{url}")
+    assert refused({lockfile: text.replace("URL", "https://registry.test/x-1.0.0.tgz")}, ALLOWED) is None
+
+
+@pytest.mark.parametrize(
+    ("lockfile", "text"),
+    [
+        ("package-lock.json", '{"x": {"resolved": "git+ssh://git@host.test/x.git#abc"}}'),
+        ("yarn.lock", '"x@git":\n  resolution: "x@https://host.test/x.git#commit=abc"\n'),
+        ("pnpm-lock.yaml", "x:\n  resolution: {commit: abc, repo: git@host.test:me/x.git, type: git}\n"),
+    ],
+)
+def test_git_in_lockfiles(lockfile: str, text: str) -> None:
+    """A repository in a lockfile is refused."""
+    assert refused({lockfile: text}, ALLOWED) is not None
+
+
+@pytest.mark.parametrize(
+    ("lockfile", "text"),
+    [
+        ("package-lock.json", '{"x": {"resolved": "packages/a", "link": true, "funding": "https://pay.test"}}'),
+        (
+            "yarn.lock",
+            '"f@patch:":\n  resolution: "f@patch:f@npm%3A~2.3#optional!builtin<compat/f>::version=2.3&h=1"\n',
+        ),
+        ("yarn.lock", '"x@workspace:.":\n  resolution: "x@workspace:."\n'),
+        ("bun.lock", '{"packages": {"x": ["x@6.0.0", "", {"bin": ["x"]}, "sha512-a/b=="]}}'),
+    ],
+)
+def test_harmless_lockfiles(lockfile: str, text: str) -> None:
+    """Links within the project, patches and homepages are no sources."""
+    assert refused({lockfile: text}, ALLOWED) is None
+
+
+def test_unreadable_manifest() -> None:
+    """A package.json of a dependency's fixture that is no JSON object is nobody's list of dependencies."""
+    assert refused({"a/package.json": "{", "b/package.json": "[]", "c/package.json": "[" * 100_000}, ALLOWED) is None
