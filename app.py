@@ -22,6 +22,7 @@ import wire
 from answers import RETRY_SOON_S, answering, json_answer, now, problem, whole_number
 from artifacts import Shelf
 from config import Settings
+from deliveries import Deliveries
 from errors import ArtifactNotFound, DiskLow, InvalidRequest, JobNotFound, Mistake, StoreUnavailable, StoreUnsuitable
 from jobs import Artifact, Job, OutputChunk, Request, Status, is_id, iso
 from operations import Operations
@@ -56,6 +57,7 @@ def create_app(
     """The API over its parts. `submit` stores a job and returns its record."""
     api = Api(settings, store, shelf, submit)
     operate = Operations(store, shelf)
+    delivered = Deliveries(store, settings.endpoints)
     app = Bottle()
     app.uninstall(True)  # its plugins turn dicts into answers; ours are bytes already
     for method, path, handler in (
@@ -78,6 +80,11 @@ def create_app(
         ("POST", "/api/queues/<queue>/pause", operate.pause),
         ("POST", "/api/queues/<queue>/drain", operate.drain),
         ("POST", "/api/queues/<queue>/resume", operate.resume),
+        ("GET", "/api/jobs/<job_id>/deliveries", delivered.of_job),
+        ("GET", "/api/deliveries", delivered.listed),
+        ("POST", "/api/deliveries/<delivery_id>/resend", delivered.resend),
+        ("POST", "/api/webhooks/test", delivered.test),
+        ("POST", "/api/webhooks/<name>/enable", delivered.enable),
     ):
         app.route(path, method, answering(handler))
     app.default_error_handler = _unrouted
@@ -91,7 +98,10 @@ class Api:
 
     def __init__(self, settings: Settings, store: Store, shelf: Shelf, submit: Submit) -> None:
         """Keep the parts; nothing is opened."""
-        self._bounds = intake.Bounds(settings.max_files, settings.max_project_bytes)
+        self._endpoints = tuple(settings.endpoints)
+        self._bounds = intake.Bounds(
+            settings.max_files, settings.max_project_bytes, self._endpoints, settings.allowance
+        )
         self._body_bytes = settings.body_bytes
         self._min_free_disk = settings.min_free_disk
         self._same_request = settings.same_request_is_same_job
@@ -105,8 +115,10 @@ class Api:
 
     def health(self) -> bytes:
         """Whether jobs can be taken, run and read: healthy, degraded (with why), or 503 unhealthy."""
+        body: dict[str, Any]
         try:
             closures = self._store.closures()
+            webhooks = self._webhooks()
             self._store.check_suitable()
             self._require_room()
         except (StoreUnsuitable, DiskLow) as error:
@@ -114,8 +126,18 @@ class Api:
         except StoreUnavailable as error:
             return self._unhealthy(error)
         else:
-            body = {"status": "healthy", "redis": "connected", **closures.to_json()}
+            body = {"status": "healthy", "redis": "connected", **closures.to_json(), "webhooks": webhooks}
         return json_answer({**body, "version": VERSION, "timestamp": now()})
+
+    def _webhooks(self) -> dict[str, Any]:
+        """How it stands with all receivers together; stats has each of them."""
+        lanes = self._store.lanes()
+        return {
+            "pending": sum(lane.pending for lane in lanes.values()),
+            "exhausted": sum(lane.exhausted for lane in lanes.values()),
+            "lagMs": max((lane.lag_ms for lane in lanes.values()), default=0),
+            "disabled": [name for name, lane in lanes.items() if lane.disabled_ms],
+        }
 
     def _unhealthy(self, error: StoreUnavailable) -> bytes:
         log.warning("unhealthy: %s", error)
@@ -131,6 +153,7 @@ class Api:
                 "timestamp": now(),
                 "queues": self._store.stats(),
                 "counters": self._store.counters(),
+                "webhooks": {name: lane.to_json() for name, lane in self._store.lanes(self._endpoints).items()},
                 **self._store.closures().to_json(),
             }
         )

@@ -7,15 +7,15 @@ that runs other people's code must not hold it. Results go to a signed HTTP acti
 
 from __future__ import annotations
 
-import base64
 import hashlib
+import ipaddress
 import re
 import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from pydantic import (
     AfterValidator,
@@ -30,8 +30,11 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
 
+import receivers
+from allowance import Allowance, Range
 from errors import SetupError
-from jobs import Endpoint, Limits
+from events import DEFAULT_ENDPOINT, USUAL_EVENTS, Endpoint, Event
+from jobs import Limits
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _INSTALL_MS = 180_000
@@ -48,16 +51,8 @@ def _size(text: object) -> object:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def _site(url: str) -> str:
-    """`url` without a closing slash, if it is an http(s) address that may be shown in logs."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.username is not None or parts.query or parts.fragment or re.search(r"[\s\\]", url):
-        raise ValueError("is not an http:// or https:// address of the form https://host[:port][/path]")
-    return url.rstrip("/")
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
 
 
 def _redis_address(url: SecretStr) -> SecretStr:
@@ -67,48 +62,26 @@ def _redis_address(url: SecretStr) -> SecretStr:
 
 
 def _signing_secrets(value: SecretStr) -> SecretStr:
-    """Checks each of the secrets in the list; the message counts them and never shows one."""
-    for number, secret in enumerate(_split(value), 1):
-        prefix, _, encoded = secret.partition("_")
-        try:
-            key = base64.b64decode(encoded, validate=True)
-        except ValueError:
-            key = b""
-        if prefix != "whsec" or not 24 <= len(key) <= 64:
-            raise ValueError(f"secret number {number} is not whsec_ followed by the base64 of 24 to 64 random bytes")
-    if not _split(value):
-        raise ValueError("holds no secret")
+    receivers.signing_secrets(value.get_secret_value())
     return value
 
 
-def _split(value: SecretStr) -> tuple[str, ...]:
-    return tuple(value.get_secret_value().replace(",", " ").split())
-
-
-def _derived_site(convex_url: str) -> str:
-    """The address of HTTP actions that belongs to a Convex deployment's address, where there is no doubt.
-
-    Raises:
-        ValueError: It has to be given.
-    """
-    parts = urlsplit(convex_url)
-    host, bare = parts.hostname or "", parts.path == ""
-    if bare and parts.scheme == "https" and parts.port is None and host.endswith(".convex.cloud"):
-        return f"https://{host.removesuffix('.convex.cloud')}.convex.site"
-    if bare and parts.port == 3210:
-        return convex_url.removesuffix("3210") + "3211"
-    raise ValueError(
-        "must be set: the address of HTTP actions follows from CONVEX_URL only for https://….convex.cloud and port 3210"
-    )
+def _events(text: str) -> str:
+    """Checks a list of events."""
+    unknown = [name for name in text.replace(",", " ").split() if name not in set(Event)]
+    if unknown:
+        raise ValueError(f"is not a list of events; there are {', '.join(Event)}")
+    return text
 
 
 Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Milliseconds = Annotated[int, Field(ge=1_000, le=24 * 3_600_000)]
 Seconds = Annotated[float, Field(ge=0, le=24 * 3_600, allow_inf_nan=False)]
-Site = Annotated[str, AfterValidator(_site)]
+Site = Annotated[str, AfterValidator(receivers.site)]
 HookPath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]*$")]
 RedisAddress = Annotated[SecretStr, AfterValidator(_redis_address)]
 SigningSecrets = Annotated[SecretStr, AfterValidator(_signing_secrets)]
+Events = Annotated[str, AfterValidator(_events)]
 
 
 class _Group(BaseSettings):
@@ -155,6 +128,9 @@ class ApiSettings(_Group):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 means every network of this machine.")
     port: int = Field(3001, ge=1, le=65_535, description="TCP port to listen on.")
+    public_url: Site | None = Field(
+        None, description="Address of this API as its callers see it; links in webhooks begin with it."
+    )
     max_files: int = Field(2_000, ge=1, le=100_000, description="Most files a project may have.")
     max_project_bytes: Bytes = Field(10 << 20, description="Most bytes of a project's files together (size).")
     max_body_bytes: Bytes | None = Field(
@@ -195,7 +171,28 @@ class ConvexSettings(_Group):
     )
     webhook_result_path: HookPath = Field("/api/v1/hooks/worker-result", description="Path that receives results.")
     webhook_progress_path: HookPath = Field("/api/v1/hooks/worker-progress", description="Path that receives progress.")
+    webhook_endpoints: SecretStr | None = Field(
+        None,
+        description="Further receivers, which jobs choose by name: a JSON object of the form "
+        '{"name": {"url": "https://…", "secret": "whsec_…"}}, each with resultPath and progressPath if they differ. '
+        "Without an address of Convex, the one called default is told about jobs that choose none.",
+    )
+    webhook_events: Events = Field(
+        ",".join(event for event in Event if event in USUAL_EVENTS),
+        description="What is posted: any of job.queued, job.started, job.progress, job.retrying (to the path for "
+        "progress), job.completed, job.failed and job.cancelled (to the path for results).",
+    )
     webhook_progress: bool = Field(True, description="Whether progress is posted too (true or false).")
+    webhook_profile: Literal["chef", "full"] = Field(
+        "chef",
+        description="What a result's body holds: chef has the original service's fields output, error, logs and "
+        "duration beside the others; full leaves out those that repeat another.",
+    )
+    webhook_allow_private: bool = Field(
+        False,
+        description="Whether the name of a receiver may lead to a private address (true or false). Addresses, names "
+        "without a dot, and .local and .internal names always may.",
+    )
     requests_ca_bundle: FilePath | None = Field(
         None, description="PEM file of the authorities that webhooks trust; default: the system's and certifi's."
     )
@@ -204,13 +201,21 @@ class ConvexSettings(_Group):
     @classmethod
     def _known_or_derived(cls, value: str | None, info: ValidationInfo) -> str | None:
         convex_url = info.data.get("convex_url")
-        return value if value or not convex_url else _derived_site(convex_url)
+        return value if value or not convex_url else receivers.derived_site(convex_url)
 
     @field_validator("webhook_secret")
     @classmethod
     def _there_if_needed(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is None and (info.data.get("convex_url") or info.data.get("convex_site_url")):
             raise ValueError("must be set when CONVEX_URL or CONVEX_SITE_URL is: results are never posted unsigned")
+        return value
+
+    @field_validator("webhook_endpoints")
+    @classmethod
+    def _readable(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        named = receivers.endpoints(value.get_secret_value(), {"result": "/", "progress": "/"}) if value else {}
+        if DEFAULT_ENDPOINT in named and (info.data.get("convex_url") or info.data.get("convex_site_url")):
+            raise ValueError(f"endpoint {DEFAULT_ENDPOINT}: this is the one that CONVEX_URL or CONVEX_SITE_URL names")
         return value
 
 
@@ -224,17 +229,63 @@ class SandboxSettings(_Group):
     )
     worker_memory_limit: Bytes = Field(512 << 20, ge=64 << 20, description="Memory of one sandbox, swap off (size).")
     max_memory_limit: Bytes = Field(
-        2 << 30, description="Most memory that one sandbox may get when a job asks for more after running out (size)."
+        2 << 30, description="Most memory that a job may ask for, or get after running out (size)."
+    )
+    worker_disk_limit: Bytes = Field(
+        1 << 30, ge=16 << 20, description="Room of one workspace (size); one file for each 4k."
+    )
+    max_disk_limit: Bytes = Field(4 << 30, description="Most room that a job may ask for (size).")
+    worker_workspace: Literal["auto", "memory", "disk"] = Field(
+        "auto",
+        description="Where workspaces are: memory (bounded by the kernel, charged beside the memory limit), disk "
+        "(watched, and ended soon after the limit), or auto: memory if all slots' limits fit in 75 % of the machine's.",
     )
     worker_cpu_limit: float = Field(1.0, ge=0.1, le=1_024, allow_inf_nan=False, description="CPUs of one sandbox.")
+    max_cpu_limit: float = Field(4.0, le=1_024, allow_inf_nan=False, description="Most CPUs that a job may ask for.")
     worker_pids_limit: int = Field(256, ge=16, le=32_768, description="Most processes and threads in one sandbox.")
+    max_pids_limit: int = Field(1_024, le=32_768, description="Most processes that a job may ask for.")
+    worker_output_limit: Bytes = Field(
+        1 << 30, description="A job that prints more is ended (size); how much of it is kept is said below."
+    )
     worker_timeout: Milliseconds = Field(300_000, description="Longest run of a job in all (milliseconds).")
+    max_timeout: Milliseconds = Field(1_800_000, description="Longest run that a job may ask for (milliseconds).")
     install_timeout: Milliseconds | None = Field(
         None, description=f"Longest installation (milliseconds); default: {_INSTALL_MS}, but within WORKER_TIMEOUT."
     )
     command_timeout: Milliseconds | None = Field(
         None, description=f"Longest command (milliseconds); default: {_COMMAND_MS}, but within WORKER_TIMEOUT."
     )
+
+    sandbox_runtime: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description="Runtime of the Docker Engine that runs the jobs' code, such as runsc; default: the engine's own.",
+    )
+    egress_allow: str = Field(
+        "",
+        description="What installs may reach beside the package registries: hosts, host:port or http:// addresses, "
+        "separated by comma or space.",
+    )
+    egress_private: str = Field(
+        "",
+        description="Networks of one's own that allowed names may lead to, such as 10.1.2.0/24, separated by comma or "
+        "space; names that lead to any other address that is not public are not let through.",
+    )
+
+    @field_validator("egress_allow")
+    @classmethod
+    def _hosts(cls, value: str) -> str:
+        for word in _words(value):
+            if not re.fullmatch(r"(https?://)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/?", word):
+                raise ValueError(f"{word!r} is not a host, host:port or http(s) address")
+        return value
+
+    @field_validator("egress_private")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for word in _words(value):
+            ipaddress.ip_network(word)  # its own words say what is wrong
+        return value
 
     @field_validator("install_timeout", "command_timeout")
     @classmethod
@@ -335,15 +386,22 @@ class Settings(
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
         """The signing secrets, the newest first; empty when no address is set and none is given."""
-        return _split(self.webhook_secret) if self.webhook_secret else ()
+        return receivers.signing_secrets(self.webhook_secret.get_secret_value()) if self.webhook_secret else ()
 
     @property
-    def endpoint(self) -> Endpoint | None:
-        """Where webhooks go; None: nowhere."""
-        if not self.site_url:
-            return None
+    def endpoints(self) -> dict[str, Endpoint]:
+        """Where webhooks can go, by name; empty: nowhere. Jobs that choose none are told to the one called default."""
         paths = {"result": self.webhook_result_path, "progress": self.webhook_progress_path}
-        return Endpoint(self.site_url, self.webhook_secrets, paths, str(self.requests_ca_bundle or ""))
+        how = (str(self.requests_ca_bundle or ""), self.webhook_allow_private)
+        convex = Endpoint(self.site_url, self.webhook_secrets, paths, *how) if self.site_url else None
+        named = self.webhook_endpoints.get_secret_value() if self.webhook_endpoints else "{}"
+        return ({DEFAULT_ENDPOINT: convex} if convex else {}) | receivers.endpoints(named, paths, *how)
+
+    @property
+    def told_events(self) -> frozenset[Event]:
+        """What is posted."""
+        chosen = {Event(name) for name in self.webhook_events.replace(",", " ").split()}
+        return frozenset(chosen if self.webhook_progress else chosen - {Event.PROGRESS})
 
     @property
     def environment(self) -> dict[str, str]:
@@ -369,12 +427,34 @@ class Settings(
         return int(self.lease_seconds * 1_000)
 
     @property
+    def egress(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The hosts that installs may reach beside the registries, and the private networks that they may be in."""
+        return _words(self.egress_allow), _words(self.egress_private)
+
+    @property
+    def allowance(self) -> Allowance:
+        """Which limits one job may ask for; what every job gets may always be asked for."""
+        usual = self.limits
+        return {
+            "memoryBytes": Range(64 << 20, max(usual.memory_bytes, self.max_memory_limit)),
+            "diskBytes": Range(16 << 20, max(usual.disk_bytes, self.max_disk_limit)),
+            "outputBytes": Range(1 << 10, usual.output_bytes),
+            "cpus": Range(0.1, max(usual.cpus, self.max_cpu_limit)),
+            "pids": Range(16, max(usual.pids, self.max_pids_limit)),
+            "timeoutMs": Range(1_000, max(self.worker_timeout, self.max_timeout)),
+            "installTimeoutMs": Range(1_000, max(self.worker_timeout, self.max_timeout)),
+            "commandTimeoutMs": Range(1_000, max(self.worker_timeout, self.max_timeout)),
+        }
+
+    @property
     def limits(self) -> Limits:
         """What one sandbox may use."""
         return Limits(
             memory_bytes=self.worker_memory_limit,
             cpus=self.worker_cpu_limit,
             pids=self.worker_pids_limit,
+            disk_bytes=self.worker_disk_limit,
+            output_bytes=self.worker_output_limit,
             total_s=self.worker_timeout / 1000,
             install_s=(self.install_timeout or min(_INSTALL_MS, self.worker_timeout)) / 1000,
             command_s=(self.command_timeout or min(_COMMAND_MS, self.worker_timeout)) / 1000,

@@ -33,14 +33,27 @@ class JobHuey(PriorityRedisHuey):
     Run it with one worker thread more than there are slots: that one does the ordinary tasks when all slots are taken.
     """
 
-    def __init__(self, name: str, *, store: Store, owner: str, slots: int, url: str) -> None:
-        """`owner` names this process in the records. No connection is opened before the first use."""
+    def __init__(
+        self,
+        name: str,
+        *,
+        store: Store,
+        owner: str,
+        slots: int,
+        url: str,
+        slot_is_free: Callable[[int], bool] = lambda slot: True,
+    ) -> None:
+        """`owner` names this process in the records. No connection is opened before the first use.
+
+        `slot_is_free` is asked before each claim: what an ended job left may keep its slot.
+        """
         super().__init__(name, url=url, results=False, serializer=JsonSerializer())
         self.store = store  # may be replaced before the first use
         self._owner = owner
         self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(slots):
             self._slots.put(slot)
+        self._slot_is_free = slot_is_free
         self._job_task: type[Any] | None = None
         self._may_claim: Callable[[], bool] = lambda: True
         self._rests_until = 0.0
@@ -107,10 +120,15 @@ class JobHuey(PriorityRedisHuey):
     def _free_slot(self) -> int | None:
         if time.monotonic() < self._rests_until or not self._may_claim():
             return None
-        try:
-            return self._slots.get_nowait()
-        except queue.Empty:
-            return None
+        for _ in range(self._slots.qsize()):
+            try:
+                slot = self._slots.get_nowait()
+            except queue.Empty:
+                break  # another thread took it
+            if self._slot_is_free(slot):
+                return slot
+            self._slots.put(slot)
+        return None
 
     def _runs_job(self, task: Any) -> bool:
         return self._job_task is not None and isinstance(task, self._job_task)

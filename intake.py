@@ -13,10 +13,12 @@ import jiter
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+import allowance
 from errors import InvalidRequest, Mistake
 from jobs import JobType, Reason, ReasonClass, Request
 from npm import package_fault, version_fault
 from paths import path_fault
+from receivers import NONE
 from submission import Options, RetryRule
 
 MAX_FIELDS = 64
@@ -36,10 +38,15 @@ SECTIONS = ("dependencies", "devDependencies", "peerDependencies")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much one project may hold: number of files, and bytes of all their texts in UTF-8."""
+    """How much one project may hold: number of files, and bytes of all their texts in UTF-8.
+
+    `endpoints` are the receivers of webhooks that a job may name, `limits` what it may ask for.
+    """
 
     max_files: int = 2_000
     max_project_bytes: int = 10 << 20
+    endpoints: tuple[str, ...] = ()
+    limits: allowance.Allowance | None = None
 
 
 class _Edge(BaseModel):
@@ -90,6 +97,7 @@ def _text(value: object) -> object:
 
 _MAX_MS = MAX_DAYS * 86_400_000
 Moment = Annotated[AwareDatetime, BeforeValidator(_text)]
+Names = Annotated[list[str], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)]
 Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/-]{1,64}$")]
 #: What a job may ask to be tried again for: what its project caused, and running out of memory.
 RETRIED = {str(reason): reason for reason in Reason if reason.reason_class is ReasonClass.USER} | {
@@ -131,6 +139,10 @@ class Submission(_Edge):
         default_factory=dict, description=f"an object of at most {MAX_METADATA_BYTES:,} bytes as JSON"
     )
     retry: RetryWish | None = Field(None, description="an object with attempts and on")
+    limits: dict[str, Any] = Field(default_factory=dict, description=f"an object of {', '.join(allowance.FIELDS)}")
+    webhook: Names | None = Field(
+        None, description="the name of an endpoint in the service's settings, a list of such names, or none"
+    )
 
 
 def parse(body: bytes, bounds: Bounds) -> tuple[Request, Options]:
@@ -146,7 +158,8 @@ def parse(body: bytes, bounds: Bounds) -> tuple[Request, Options]:
     except ValidationError as error:
         mistakes += _field_mistakes(error)
     else:
-        mistakes += _option_mistakes(submission)
+        mistakes += _option_mistakes(submission, bounds.endpoints)
+        mistakes += allowance.mistakes(submission.limits, bounds.limits or {})
     data = document.get("data")
     if isinstance(data, dict):
         mistakes += _file_mistakes(_map(data, "projectFiles"), bounds)
@@ -204,6 +217,7 @@ def _request(submission: Submission) -> Request:
         test_command=data.test_command,
         env=data.env,
         install_scripts=data.install_scripts,
+        limits=allowance.granted(submission.limits),
     )
 
 
@@ -221,7 +235,16 @@ def _options(submission: Submission) -> Options:
         tags=tuple(dict.fromkeys(submission.tags)),
         metadata=submission.metadata,
         retry=rule,
+        webhook=_named_endpoints(submission),
     )
+
+
+def _named_endpoints(submission: Submission) -> tuple[str, ...] | None:
+    """The receivers that a job names, each once; None if it says nothing about them."""
+    names = submission.webhook
+    if names is None:
+        return None
+    return () if names == [NONE] else tuple(dict.fromkeys(names))
 
 
 _INNER: dict[str, type[_Edge]] = {"data": JobData, "retry": RetryWish}
@@ -250,7 +273,11 @@ def _place(parts: list[str]) -> tuple[list[str], dict[str, str]]:
     return parts[:depth], {str(field.alias): str(field.description) for field in model.model_fields.values()}
 
 
-def _option_mistakes(submission: Submission) -> Iterator[Mistake]:
+def _option_mistakes(submission: Submission, endpoints: tuple[str, ...]) -> Iterator[Mistake]:
+    unknown = [name for name in _named_endpoints(submission) or () if name not in endpoints]
+    if unknown:
+        known = ", ".join(endpoints) or "none"
+        yield Mistake("#/webhook", f"webhook must be {Submission.model_fields['webhook'].description}; known: {known}.")
     if submission.retry:
         unknown = [name for name in submission.retry.on if name not in RETRIED]
         if unknown:

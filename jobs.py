@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
+from events import Delivery, Endpoint
 from reasons import Conclusion, Reason, ReasonClass
 from submission import RetryRule
 
-# The reasons are part of this vocabulary, in a file of their own.
+# Reasons and webhooks are part of this vocabulary, in files of their own.
 __all__ = [
     "QUEUES",
     "QUEUE_NAMES",
@@ -103,7 +105,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one sandbox may use. Times are wall clock; `total_s` covers the whole run, the others one phase each."""
+    """What one sandbox may use. Times are wall clock; `total_s` covers the whole run, the others one phase each.
+
+    `output_bytes` is how much a job may print before it is ended; how much of that is kept is the log's part.
+    """
 
     memory_bytes: int
     cpus: float
@@ -112,11 +117,22 @@ class Limits:
     install_s: float
     command_s: float
     collect_s: float = 60.0
+    disk_bytes: int = 1 << 30
+    output_bytes: int = 1 << 30
     artifact_bytes: int = 100 << 20
     artifact_files: int = 2_000
     log_head_bytes: int = 4 << 20
     log_tail_bytes: int = 1 << 20
     log_line_bytes: int = 16 << 10
+
+    @property
+    def disk_files(self) -> int:
+        """How many files and folders a workspace may hold."""
+        return self.disk_bytes >> 12
+
+    def changed(self, wanted: Mapping[str, float]) -> Limits:
+        """These limits with those that one job asked for, by the names of the fields."""
+        return replace(self, **wanted)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +141,7 @@ class Request:
 
     `files` maps canonical relative paths to text. `dependencies` has the keys of a package.json (dependencies,
     devDependencies, peerDependencies), each a map of package name to version. `env` reaches the job's commands only.
+    `limits` holds the fields of Limits in which this job differs from the service's default.
     """
 
     type: JobType
@@ -136,6 +153,7 @@ class Request:
     test_command: str = ""
     env: dict[str, str] = field(default_factory=dict)
     install_scripts: bool = False
+    limits: dict[str, float] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """As the store keeps it: UTF-8 JSON."""
@@ -237,7 +255,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job's record as the store keeps it. Moments are Unix milliseconds of Redis' clock; 0 means not yet."""
+    """A job's record as the store keeps it. Moments are Unix milliseconds of Redis' clock; 0 means not yet.
+
+    `webhook` names the endpoints that are told about it; None is the one called default.
+    """
 
     id: str
     type: JobType
@@ -271,6 +292,7 @@ class Job:
     tags: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     retry: RetryRule | None = None
+    webhook: tuple[str, ...] | None = None
 
     @property
     def queue(self) -> str:
@@ -316,21 +338,9 @@ class Job:
             body["retry"] = self.retry.to_json()
         if self.replay_of:
             body["replayOf"] = self.replay_of
+        if self.webhook is not None:
+            body["webhook"] = list(self.webhook)
         return body
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A receiver of webhooks. `url` has no closing slash; `paths` has one path for each event (result, progress).
-
-    `secrets` are those that sign, the newest first; `ca_bundle` is a PEM file of the only certificate authorities to
-    trust, or empty for the system's and certifi's.
-    """
-
-    url: str
-    secrets: tuple[str, ...] = field(repr=False)
-    paths: dict[str, str]
-    ca_bundle: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,21 +358,6 @@ class Retry:
     delay_ms: int
     why: str
     counts_as: Literal["infrastructure", "user"] = "infrastructure"
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One webhook to send. `id` stays the same over all tries; `attempt` counts them from 1.
-
-    `event` is "result" or "progress"; `seq` orders the events of one job.
-    """
-
-    id: str
-    job_id: str
-    event: str
-    attempt: int
-    created_ms: int
-    seq: int = 0
 
 
 def iso(moment_ms: int) -> str | None:

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     LINT_FAILED = "lint_failed"
     COMMAND_NOT_FOUND = "command_not_found"
     INVALID_PROJECT = "invalid_project"
+    DEPENDENCY_SOURCE_NOT_ALLOWED = "dependency_source_not_allowed"
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
@@ -70,6 +71,7 @@ _REASONS_OF: dict[ReasonClass, tuple[Reason, ...]] = {
         Reason.LINT_FAILED,
         Reason.COMMAND_NOT_FOUND,
         Reason.INVALID_PROJECT,
+        Reason.DEPENDENCY_SOURCE_NOT_ALLOWED,
     ),
     ReasonClass.LIMIT: (
         Reason.TIMEOUT,

@@ -19,6 +19,7 @@ import requests
 import machine
 from config import Settings
 from errors import SetupError
+from events import DEFAULT_ENDPOINT
 from examples import receiver
 from executor import Executor
 from executor.images import Images
@@ -64,7 +65,7 @@ def running(settings: Settings, say: Callable[[str], None], *, port: int, log: P
         make_images(settings, say)
         port = port or free_port()
         stack = Stack(f"http://127.0.0.1:{port}", redis_url, _environment(settings, redis_url, port))
-        if settings.endpoint is None:
+        if DEFAULT_ENDPOINT not in settings.endpoints:
             parts.enter_context(_stand_in(stack, say))
         sink = parts.enter_context(log.open("ab")) if log else None
         _start(parts, stack, "API", [venv("gunicorn"), "-c", "gunicorn.conf.py", "app:wsgi()"], sink)

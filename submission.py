@@ -40,6 +40,7 @@ class Options:
     delay_ms, run_at_ms: the job starts no earlier (the later of the two counts).
     expires_in_ms: the job fails as expired if it has not started by then.
     supersede: older unfinished jobs of the same chat and type are cancelled.
+    webhook: names of the endpoints that are told about the job; None for the one called default.
     """
 
     idempotency_key: str = ""
@@ -53,3 +54,4 @@ class Options:
     metadata: dict[str, Any] = field(default_factory=dict)
     retry: RetryRule | None = None
     replay_of: str = ""
+    webhook: tuple[str, ...] | None = None

@@ -28,14 +28,15 @@ from artifacts import Shelf, Writer
 from consumer import JobHuey
 from delivery import Courier
 from errors import EngineFault, JobNotFound, LeaseLost, RunStopped, StorageFailed, StoreUnavailable, StoreUnsuitable
-from executor import Executor
+from events import DEFAULT_ENDPOINT
+from executor import EgressRules, Executor, Wish
 from executor.images import Images
 from jobs import Artifact, Conclusion, Job, Limits, OutputChunk, Phase, Reason, Request, Result, Status
 from lease import Lease, Stop
+from payload import Form
 from store import Retention, Rules, Store, Submitted
 from submission import Options
 from upkeep import Pulse
-from webhook import Sender
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +62,12 @@ def open_store(**patience: Any) -> Store:
         settings.redis_url,
         prefix=settings.redis_prefix,
         lease_ms=settings.lease_ms,
-        notify=settings.endpoint is not None,
+        notify=DEFAULT_ENDPOINT in settings.endpoints,
         rules=Rules(
             chat_limit=settings.max_concurrent_per_chat,
             queue_bound=settings.max_queued_jobs,
             ageing_ms=int(settings.ageing_seconds * 1000),
-            notify_progress=settings.webhook_progress,
+            events=settings.told_events,
         ),
         **patience,
     )
@@ -77,10 +78,23 @@ store = open_store()
 #: a third of the lease is left when it gives up, a call takes at most twice its timeout.
 live = open_store(timeout_s=min(2.0, settings.lease_seconds / 12), retries=0)
 shelf = Shelf(settings.data_dir / "artifacts")
-executor = Executor(settings.docker_host, Images(settings.data_dir / "images"), service=settings.service)
+executor = Executor(
+    settings.docker_host,
+    Images(settings.data_dir / "images"),
+    service=settings.service,
+    rules=EgressRules(*settings.egress),
+    wish=Wish(settings.sandbox_runtime, settings.worker_workspace, settings.max_concurrent_workers),
+)
 policy = retry.Policy(settings.retry_attempts, settings.retry_base_seconds, settings.retry_cap_seconds)
-huey = JobHuey("chef", store=store, owner=OWNER, slots=settings.max_concurrent_workers, url=settings.redis_url)
-courier = Courier(store, Sender(settings.endpoint), OWNER) if settings.endpoint else None
+huey = JobHuey(
+    "chef",
+    store=store,
+    owner=OWNER,
+    slots=settings.max_concurrent_workers,
+    url=settings.redis_url,
+    slot_is_free=executor.is_free,
+)
+courier = Courier(store, settings.endpoints, Form(settings.webhook_profile, settings.public_url or ""))
 pulse = Pulse(store, OWNER, settings.max_concurrent_workers, settings.lease_seconds / 3)
 retention = Retention(
     max_age_ms=int(settings.keep_days * 86_400_000), max_jobs=settings.keep_jobs, max_bytes=settings.keep_bytes
@@ -119,7 +133,8 @@ def run_attempt(job: Job, slot: int, lease: Lease) -> Result:
     """
     try:
         watch = Watch(job, lease, shelf.open(job.id, job.fence))
-        return executor.run(job, store.request(job.id), limits_of(job), slot, watch)
+        request = store.request(job.id)
+        return executor.run(job, request, limits_of(job, request), slot, watch)
     except (EngineFault, StorageFailed) as fault:
         if fault.reason == Reason.RUNTIME_UNAVAILABLE and not lease.stopped:  # else others removed its containers
             engine_away.set()
@@ -132,9 +147,9 @@ def run_attempt(job: Job, slot: int, lease: Lease) -> Result:
         return Result(Conclusion.ERROR, Reason.INTERNAL_ERROR, f"{type(error).__name__} in the worker; see its log")
 
 
-def limits_of(job: Job) -> Limits:
-    """What this attempt may use: more memory than the ones before, if those ran out of it."""
-    usual = settings.limits
+def limits_of(job: Job, request: Request) -> Limits:
+    """What this attempt may use: what the job asked for, and more memory than the ones before had, if they ran out."""
+    usual = settings.limits.changed(request.limits)
     memory = retry.memory_bytes(job, usual.memory_bytes, settings.max_memory_limit)
     return dataclasses.replace(usual, memory_bytes=memory)
 
@@ -264,16 +279,14 @@ def start() -> None:
     """Begin what goes on beside the jobs. Huey calls this in each worker thread; once is enough."""
     require_suitable_store()
     pulse.start()
-    if courier:
-        courier.start()
+    courier.start()
 
 
 @huey.on_shutdown()
 def stop() -> None:
     """End it again, when the first of the worker threads ends."""
     pulse.stop()
-    if courier:
-        courier.stop(COURIER_S)
+    courier.stop(COURIER_S)
 
 
 def require_suitable_store() -> None:

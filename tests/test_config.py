@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -263,18 +264,70 @@ def test_programs_end_with_code_2(tmp_path: Path) -> None:
     assert [line.split(":")[0].strip() for line in done.stderr.splitlines()[1:]] == ["PORT", "MAX_FILES"]
 
 
-def test_endpoint() -> None:
-    """The endpoint has the site's address, a path for each event, and all secrets, which it does not show."""
-    endpoint = config.load(
-        {"CONVEX_URL": "http://127.0.0.1:3210", "WEBHOOK_SECRET": f"{SECRET} {OTHER_SECRET}"}
-    ).endpoint
+def test_endpoints() -> None:
+    """The address of Convex is the default endpoint; further ones have names, secrets and, if need be, paths."""
+    further = {"ops-1": {"url": "http://ops:1/x/", "secret": f"{OTHER_SECRET} {SECRET}", "resultPath": "/r"}}
+    endpoints = config.load(
+        {
+            "CONVEX_URL": "http://127.0.0.1:3210",
+            "WEBHOOK_SECRET": f"{SECRET} {OTHER_SECRET}",
+            "WEBHOOK_ENDPOINTS": json.dumps(further),
+            "WEBHOOK_ALLOW_PRIVATE": "true",
+        }
+    ).endpoints
 
-    assert endpoint is not None
-    assert endpoint.url + endpoint.paths["result"] == "http://127.0.0.1:3211/api/v1/hooks/worker-result"
-    assert endpoint.url + endpoint.paths["progress"] == "http://127.0.0.1:3211/api/v1/hooks/worker-progress"
-    assert endpoint.secrets == (SECRET, OTHER_SECRET)
-    assert SECRET not in repr(endpoint)
-    assert config.load({}).endpoint is None
+    convex, other = endpoints["default"], endpoints["ops-1"]
+    assert convex.url + convex.paths["result"] == "http://127.0.0.1:3211/api/v1/hooks/worker-result"
+    assert convex.url + convex.paths["progress"] == "http://127.0.0.1:3211/api/v1/hooks/worker-progress"
+    assert (convex.secrets, convex.private) == ((SECRET, OTHER_SECRET), True)
+    assert (other.url, other.secrets, other.private) == ("http://ops:1/x", (OTHER_SECRET, SECRET), True)
+    assert other.paths == {"result": "/r", "progress": "/api/v1/hooks/worker-progress"}
+    assert SECRET not in repr(endpoints)
+    assert config.load({}).endpoints == {}
+
+
+GOOD = {"url": "https://x", "secret": SECRET}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "x", "[]", '"x"', "null", {"a": {}}, {"a": "https://x"}, {"a": {"url": "https://x"}}, {"a": {"secret": SECRET}},
+        {"A b": GOOD}, {"": GOOD}, {"none": GOOD}, {"a" * 33: GOOD}, {"a.b": GOOD}, {"a": {**GOOD, "more": "x"}},
+        {"a": {**GOOD, "url": "ftp://x"}}, {"a": {**GOOD, "url": "https://u:p@x"}},
+        {"a": {**GOOD, "secret": "hunter2"}}, {"a": {**GOOD, "url": 1}}, {"a": {**GOOD, "resultPath": "x"}},
+        {f"e{n}": GOOD for n in range(21)},
+        {"default": GOOD},
+    ],
+)  # fmt: skip
+def test_wrong_endpoints(given: object) -> None:
+    """Endpoints that are no JSON object of well-named, complete receivers are a mistake, and no secret is shown."""
+    text = given if isinstance(given, str) else json.dumps(given)
+    environ = {"CONVEX_SITE_URL": "https://x", "WEBHOOK_SECRET": SECRET, "WEBHOOK_ENDPOINTS": text}
+
+    (mistake,) = mistakes(environ)
+
+    assert mistake.startswith("WEBHOOK_ENDPOINTS: ")
+    assert "hunter2" not in mistake
+    assert SECRET not in mistake
+
+
+def test_default_endpoint_without_convex() -> None:
+    """Without an address of Convex, the receiver of jobs that choose none may be any."""
+    environ = {"WEBHOOK_ENDPOINTS": json.dumps({"default": GOOD})}
+
+    assert list(config.load(environ).endpoints) == ["default"]
+
+
+def test_told_events() -> None:
+    """Told are progress and the ends, unless the settings choose otherwise; progress can be left out by itself."""
+    usual = {"job.progress", "job.completed", "job.failed", "job.cancelled"}
+
+    assert config.load({}).told_events == usual
+    assert config.load({"WEBHOOK_PROGRESS": "false"}).told_events == usual - {"job.progress"}
+    chosen = config.load({"WEBHOOK_EVENTS": "job.queued, job.failed job.progress"}).told_events
+    assert chosen == {"job.queued", "job.failed", "job.progress"}
+    assert named({"WEBHOOK_EVENTS": "job.failed,job.done"}) == ["WEBHOOK_EVENTS"]
 
 
 def test_env_example_is_current() -> None:

@@ -23,7 +23,9 @@ class Worker:
 
     def __init__(self, store: Store, redis_url: str, slots: int = 1) -> None:
         self.ran: list[Any] = []
-        self.huey = JobHuey("test", store=store, owner="w", slots=slots, url=redis_url)
+        self.kept: set[int] = set()  # slots that are not free although no job has them
+        free = lambda slot: slot not in self.kept  # noqa: E731
+        self.huey = JobHuey("test", store=store, owner="w", slots=slots, url=redis_url, slot_is_free=free)
 
         @self.huey.job_task(priority=5, retries=2, retry_delay=1, retry_backoff=2)
         def run_job(job: Job, slot: int) -> None:
@@ -159,3 +161,19 @@ def test_pickles_are_never_opened(worker: Worker, store: Store, redis_url: str, 
     worker.until(lambda: bool(store.quarantined()))
 
     assert not canary.exists()
+
+
+def test_a_slot_that_is_kept_serves_no_job(store: Store, redis_url: str) -> None:
+    """What an ended job left keeps its slot from the next one; the others go on, and it serves again once free."""
+    worker = Worker(store, redis_url, slots=2)
+    for _ in range(3):
+        worker.run_job(request(), Options(), priority=5)
+
+    worker.kept = {0}
+    worker.step(), worker.step()
+    assert [slot for _, slot in worker.ran] == [1, 1]
+    worker.kept = {0, 1}
+    assert worker.step() is None
+    worker.kept = {1}
+    worker.step()
+    assert [slot for _, slot in worker.ran] == [1, 1, 0]

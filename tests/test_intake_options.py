@@ -96,3 +96,23 @@ def test_superseding_needs_a_chat() -> None:
 
     with pytest.raises(InvalidRequest, match="chatId"):
         parse(body, Bounds())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [("a", ("a",)), (["b", "a", "b"], ("b", "a")), ("none", ()), (["none"], ()), ([], ()), (None, None)],
+)
+def test_receivers(wanted: object, names: tuple[str, ...] | None) -> None:
+    """A submission names the endpoints that are told about it, none of them, or leaves it to the settings."""
+    options = parse(body_of(webhook=wanted), Bounds(endpoints=("a", "b")))[1]
+
+    assert options.webhook == names
+
+
+@pytest.mark.parametrize("wanted", ["c", ["a", "c"], ["a", "none"], "https://example.com", "", 1, {"url": "x"}, [1]])
+def test_unknown_receivers(wanted: object) -> None:
+    """Receivers are chosen by name alone: an unknown name, or an address, is a mistake."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse(body_of(webhook=wanted), Bounds(endpoints=("a", "b")))
+
+    assert [mistake.pointer for mistake in caught.value.mistakes] == ["#/webhook"]

@@ -160,12 +160,12 @@ def test_broken_package_json_says_where() -> None:
 COMMANDS = [
     (JobType.BUILD, {"command": "make"}, "make"),
     (JobType.BUILD, {}, "npm run build"),
-    (JobType.TEST, {"test_command": "vitest run", "command": "other"}, "vitest run"),
-    (JobType.TEST, {"command": "vitest run"}, "vitest run"),
+    (JobType.TEST, {"test_command": "ava", "command": "other"}, "ava"),
+    (JobType.TEST, {"command": "ava"}, "ava"),
     (JobType.TEST, {}, "npm run test"),
-    (JobType.LINT, {"command": "eslint ."}, "eslint ."),
+    (JobType.LINT, {"command": "standard"}, "standard"),
     (JobType.LINT, {}, "npm run lint"),
-    (JobType.ANALYZE, {"command": "tsc"}, "tsc"),
+    (JobType.ANALYZE, {"command": "madge"}, "madge"),
     (JobType.ANALYZE, {}, "npm run lint"),
 ]
 
@@ -190,6 +190,64 @@ def test_no_command(job_type: JobType, scripts: dict[str, Any]) -> None:
         plan(request(package={"scripts": scripts}, type=job_type))
 
     assert unworkable.value.reason is Reason.COMMAND_NOT_FOUND
+
+
+NO_TEST = 'echo "Error: no test specified" && exit 1'
+CHEF_LINT = "tsc -p convex -noEmit && tsc -p . -noEmit && convex dev --once && vite build"
+TS_FILES = {"tsconfig.json": "{}", "convex/tsconfig.json": "{}"}
+DEFAULTS: list[tuple[JobType, dict[str, str], dict[str, Any], list[str]]] = [
+    (JobType.TEST, {"a.test.js": ""}, {"devDependencies": {"vitest": "^4"}}, ["vitest run --run"]),
+    (JobType.TEST, {"a.test.js": "import 'node:test'"}, {"scripts": {"test": NO_TEST}}, ["node --test --test-"]),
+    (JobType.LINT, {"eslint.config.js": ""}, {"devDependencies": {"eslint": "^9"}}, ["eslint . --format json"]),
+    (JobType.LINT, {".eslintrc": ""}, {"devDependencies": {"eslint": "^8"}}, ["eslint . --ext .js"]),
+    (JobType.LINT, {".eslintrc": ""}, {"devDependencies": {"eslint": "^9"}}, ["ESLINT_USE_FLAT_CONFIG=false eslint"]),
+    (JobType.LINT, {"biome.json": ""}, {"devDependencies": {"@biomejs/biome": "^2"}}, ["biome lint . --max-"]),
+    (JobType.LINT, {}, {"devDependencies": {"oxlint": "^1"}}, ["oxlint --format json"]),
+    (
+        JobType.LINT,
+        TS_FILES,
+        {"devDependencies": {"typescript": "^5"}, "scripts": {"lint": CHEF_LINT}},
+        ["code=0 ; tsc --noEmit -p tsconfig.json", "tsc --noEmit -p convex/tsconfig.json"],
+    ),
+    (JobType.LINT, TS_FILES, {"devDependencies": {"typescript": "^5"}, "scripts": {"lint": "x"}}, ["npm run lint"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("job_type", "files", "package", "parts"), DEFAULTS)
+def test_default_command(job_type: JobType, files: dict[str, str], package: dict[str, Any], parts: list[str]) -> None:
+    """Without a script that can run here, the tools that the project has are called."""
+    made = plan(request(files, package=package, type=job_type))
+
+    assert made.command.startswith(parts[0])
+    assert all(part in made.command for part in parts)
+
+
+def test_no_tests() -> None:
+    """A project without tests says so."""
+    with pytest.raises(Unworkable, match="no tests: ") as unworkable:
+        plan(request(package={"devDependencies": {"vitest": "^4"}}, type=JobType.TEST))
+
+    assert unworkable.value.reason is Reason.COMMAND_NOT_FOUND
+
+
+def test_berry_runs_its_scripts() -> None:
+    """With Yarn's own way to store packages, only its scripts find programs, so they are left as they are."""
+    made = plan(request({"yarn.lock": BERRY_LOCK}, package={"scripts": {"test": "vitest"}}, type=JobType.TEST))
+
+    assert (made.command, made.reports) == ("yarn run test", ())
+
+
+def test_facts_of_a_build() -> None:
+    """A build tells its framework and the variables that it misses; a test does not."""
+    package = {"scripts": {"build": "b", "test": "t"}, "devDependencies": {"vite": "^8", "react": "^19"}}
+    files = {"src/a.ts": "import.meta.env.VITE_CONVEX_URL"}
+
+    made = plan(request(files, package=package))
+
+    assert made.facts == {"framework": "vite", "library": "react", "missingEnv": ["VITE_CONVEX_URL"]}
+    assert made.notes == ("VITE_CONVEX_URL is not set, so it is undefined in the build: add it to env",)
+    assert plan(request(files, package=package, type=JobType.TEST)).facts == {}
+    assert "missingEnv" not in plan(request(files, package=package, env={"VITE_CONVEX_URL": "u"})).facts
 
 
 OUT_DIRS = [
