@@ -13,6 +13,7 @@ from typing import Any
 from executor import commands, detect, installers
 from executor.archive import check_path
 from executor.commands import Instrumented, Project, Report
+from executor.images import NODE
 from jobs import JobType, Phase, Reason, Request
 
 Manifest = dict[str, Any]
@@ -100,13 +101,14 @@ RECIPES: dict[JobType, Recipe] = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a run does: the files to unpack, the commands, where results may be, and remarks for the log.
+    """All that a run does: files to unpack, the image and its commands, where results may be, remarks for the log.
 
     `install` is empty if there is nothing to install; of several commands, each is tried only if the one before
     refuses the lockfile. `reports` are what the command writes outside of the project; `facts` are part of the result.
     """
 
     files: Mapping[str, str]
+    image: str
     install: tuple[str, ...]
     command: str
     environment: Mapping[str, str]
@@ -142,6 +144,7 @@ def plan(request: Request) -> Plan:
     facts = _facts(recipe, request, Project(files, manifest), notes)
     return Plan(
         files=files,
+        image=NODE,
         install=tool.install(locked=locked, scripts=request.install_scripts) if _has_packages(manifest) else (),
         command=work.text,
         environment=tool.environment,

@@ -12,7 +12,7 @@ from executor import collected, egress, findings, installers, keeper, sources, s
 from executor.collected import Collected
 from executor.egress import Egress
 from executor.findings import Taken
-from executor.images import NODE, PYTHON, Images
+from executor.images import PYTHON, Images
 from executor.keeper import DiskFull, EgressOver, Keeper
 from executor.masking import Masker
 from executor.output import TAIL_LINES, Log
@@ -130,7 +130,7 @@ class Run:
         for note in order.plan.notes:
             self._log.say(note)
         client = ground.engine.client
-        self._node, python = ground.images.ensure(client, NODE), ground.images.ensure(client, PYTHON)
+        self._image, python = ground.images.ensure(client, order.plan.image), ground.images.ensure(client, PYTHON)
         guard = Guard(self._watch.stopped, (self._total,))
         self._check_sources(guard)
         self._door = ground.egress.door(guard) if order.plan.install else None
@@ -220,7 +220,7 @@ class Run:
         self._log.say(f"$ {command}")
         archive, self._archive = self._archive, []  # only the first container has an empty workspace
         step = spec.Step(
-            self._node,
+            self._image,
             ("/bin/sh", "-c", 'cd "$0" && exec /bin/sh -c "$1"', spec.PROJECT, command),
             environment,
             network=network,
