@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from errors import StoreUnsuitable
+from errors import StoreUnavailable, StoreUnsuitable
 from store.connection import Connection, translated
 
 OLDEST = (6, 2)
@@ -17,10 +17,13 @@ class Suitability(Connection):
         """Return if the server is suitable.
 
         Raises:
+            StoreUnavailable: It does not answer, or has not read its file yet: until then it calls that file off.
             StoreUnsuitable: With everything that is wrong, and what to set, in one text.
         """
         with translated():
             facts = self._redis.info()
+        if facts.get("loading"):
+            raise StoreUnavailable("Redis still reads its file")
         if wrong := shortcomings(facts):
             raise StoreUnsuitable("Redis cannot keep the jobs safe: " + "; ".join(wrong))
 

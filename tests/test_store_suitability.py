@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 import machine
-from errors import StoreUnsuitable
+from errors import StoreUnavailable, StoreUnsuitable
 from store import Store
 from store.suitability import shortcomings
 
@@ -37,6 +40,17 @@ def server(*options: str) -> Iterator[Store]:
             store.close()
 
 
+def until(found: Callable[[], bool]) -> None:
+    """Wait for a condition, at most ten seconds; a server that does not listen yet has not met it."""
+    deadline = time.monotonic() + 10
+    while True:
+        with contextlib.suppress(redis.ConnectionError):
+            if found():
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_own_server_is_suitable(store: Store) -> None:
     """The server that this project starts keeps what it promises."""
     store.check_suitable()
@@ -55,6 +69,27 @@ def test_replica() -> None:
     """A replica is refused."""
     with server("--replicaof", "127.0.0.1", "1") as store, pytest.raises(StoreUnsuitable, match="replica"):
         store.check_suitable()
+
+
+def test_one_that_reads_its_file(tmp_path: Path) -> None:
+    """While a server still reads its file, INFO calls that file off: it is waited for, not refused."""
+    options = ["--port", "0", "--unixsocket", f"{tmp_path}/redis.sock"]
+    url = f"unix://{tmp_path}/redis.sock"
+    with machine.own_redis(machine.redis_binary(), tmp_path, options, url), redis.Redis.from_url(url) as client:
+        client.mset({f"key{number}": "x" * 100 for number in range(1_000)})
+        client.bgrewriteaof()
+        until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
+    slow = [*options, "--appendonly", "yes"]
+    slow += ["--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024"]
+    reading = subprocess.Popen([machine.redis_binary(), "--dir", str(tmp_path), *slow], stdout=subprocess.DEVNULL)
+    store = Store(url)
+    try:
+        until(lambda: redis.Redis.from_url(url).info("persistence")["loading"] == 1)
+        with pytest.raises(StoreUnavailable, match="reads its file"):
+            store.check_suitable()
+    finally:
+        store.close()
+        machine.stop_process(reading)
 
 
 @pytest.mark.parametrize(
