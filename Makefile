@@ -4,10 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo run test check fast fix chaos bench config clean
+.PHONY: help demo run test check fast fix chaos bench secrets compose-images config clean
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo: $(VENV)/ready ## set everything up, build examples/react-app through the service, show it live
 	@$(RUN) cli.py demo
@@ -41,6 +41,12 @@ fix: $(VENV)/ready ## format, and mend what the linter can
 bench: $(VENV)/ready ## measure against the bare host, plain docker run and other queues (see bench/README.md)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 	@$(RUN) -m bench
+
+secrets: $(VENV)/ready ## write the secrets that docker-compose needs into .env; what is there stays
+	@$(RUN) cli.py secrets
+
+compose-images: $(VENV)/ready ## make the images that docker-compose.yml names, pulled or built here
+	@PYTHON=$(RUN) deploy/images
 
 config: $(VENV)/ready ## the settings in effect, secrets hidden
 	@$(RUN) cli.py config

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import requests
+
 import config
 import demo
 import machine
+import secret_settings
 import stack
 from config import Settings
 from errors import ChefError
+from executor import Executor
+from executor.images import Images
+from store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,6 +74,45 @@ def make_images(settings: Settings) -> int:
     return 0
 
 
+def show_base(settings: Settings) -> int:
+    """Print the image that the service's own image is built on; the job images are there then."""
+    with contextlib.closing(Executor(settings.docker_host, Images(settings.data_dir / "images"))) as executor:
+        print(executor.base())
+    return 0
+
+
+def work(settings: Settings) -> int:
+    """Become a worker: huey_consumer, with threads and grace from the settings."""
+    command = stack.worker_command(settings)
+    os.execv(command[0], command)  # noqa: S606  (a program of our own environment, with arguments of our own)
+
+
+def health(settings: Settings) -> int:
+    """Ask the API of this machine; 0 if it serves."""
+    try:
+        answer = requests.get(f"http://127.0.0.1:{settings.port}/api/health", timeout=4)
+    except requests.RequestException as error:
+        print(error)
+        return 1
+    print(answer.text)
+    return 0 if answer.ok else 1
+
+
+def worker_health(settings: Settings) -> int:
+    """Look for a worker of this machine among those that give signs of life; 0 if there is one."""
+    with contextlib.closing(Store(settings.redis_url, prefix=settings.redis_prefix, timeout_s=3)) as store:
+        mine = [worker for worker in store.workers() if worker.partition(":")[0] == socket.gethostname()]
+    print(*mine or ["none"])
+    return 0 if mine else 1
+
+
+def make_secrets(settings: Settings) -> int:
+    """Write what .env lacks and nobody should think up, for docker-compose; what it has stays."""
+    added = secret_settings.complete(Path(".env"), Path("/var/run/docker.sock"))
+    print(f"  .env: {', '.join(added)} added" if added else "  .env has all secrets")
+    return 0
+
+
 def show_config(settings: Settings) -> int:
     """Print the settings in effect; secrets are masked by their type."""
     for name, value in sorted(settings.model_dump().items()):
@@ -86,6 +133,11 @@ COMMANDS: dict[str, tuple[Callable[[Settings], int], str]] = {
     "demo": (run_demo, "build examples/react-app through the service and show it live"),
     "run": (serve, "serve until Ctrl-C"),
     "images": (make_images, "make the job images"),
+    "base": (show_base, "print the image that the service's own image is built on"),
+    "worker": (work, "run jobs until SIGTERM"),
+    "health": (health, "whether the API of this machine serves"),
+    "worker-health": (worker_health, "whether a worker of this machine lives"),
+    "secrets": (make_secrets, "write the secrets that .env lacks"),
     "config": (show_config, "print the settings in effect, secrets hidden"),
 }
 

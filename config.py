@@ -375,7 +375,7 @@ class Settings(
     @property
     def configured_redis_url(self) -> str | None:
         """redis_url if any part of it is set, else None: then machine.redis_server looks for one itself."""
-        parts = {"redis_url_given", "redis_host", "redis_port", "redis_password"}
+        parts = {"redis_url_given", "redis_host", "redis_port"}  # a password alone names no server
         return self.redis_url if self.model_fields_set & parts else None
 
     @property

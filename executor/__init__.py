@@ -12,7 +12,7 @@ from executor import archive, commands, house, recipes
 from executor.egress import Egress
 from executor.egress import Rules as EgressRules
 from executor.house import Wish
-from executor.images import IMAGE_NAMES, Images
+from executor.images import IMAGE_NAMES, PYTHON, Images
 from executor.masking import Masker
 from executor.output import Log
 from executor.run import Ground, Order, Run, Watch
@@ -103,6 +103,13 @@ class Executor:
             EngineFault: The engine does not answer.
         """
         return [self._images.ensure(self._engine.client, name) for name in IMAGE_NAMES]
+
+    def base(self) -> str:
+        """The image that others can be built on: Debian with Python, trusting whom this machine trusts.
+
+        Raises: as prepare().
+        """
+        return self._images.ensure(self._engine.client, PYTHON)
 
     def sweep(self, is_live: Callable[[str, int], bool]) -> list[str]:
         """Remove containers and volumes of this service whose (job, attempt) is not live; answer their names.

@@ -39,6 +39,13 @@ class Queues(Connection):
         with translated(), self._pipeline() as pipe:
             pipe.zrem(self._key("workers"), worker).hdel(self._key("slots"), worker).execute()
 
+    def workers(self) -> list[str]:
+        """The workers that have been heard of within the time of a lease."""
+        with translated():
+            seconds, micros = self._redis.time()
+            now_ms = seconds * 1000 + micros // 1000
+            return [name.decode() for name in self._redis.zrangebyscore(self._key("workers"), now_ms, "+inf")]
+
     def waiting(self, job_id: str) -> Waiting | None:
         """Why a pending job waits and when it may start; None for any other job."""
         answer = self._run("waiting", job_id)
