@@ -18,13 +18,16 @@ from bottle import Bottle, HTTPError, request, response
 
 import intake
 import logview
+import upkeep
 import wire
 from answers import RETRY_SOON_S, answering, json_answer, now, problem, whole_number
 from artifacts import Shelf
 from config import Settings
 from deliveries import Deliveries
 from errors import ArtifactNotFound, DiskLow, InvalidRequest, JobNotFound, Mistake, StoreUnavailable, StoreUnsuitable
+from exposition import Exposition
 from jobs import Artifact, Job, OutputChunk, Request, Status, is_id, iso
+from metrics import Tally
 from operations import Operations
 from store import Store, Submitted
 from submission import Options
@@ -48,21 +51,29 @@ def wsgi() -> Bottle:
     tasks.require_suitable_store()
     store = tasks.open_store(timeout_s=STORE_SECONDS, retries=0)
     tasks.huey.store = store  # a caller waits: submissions are as impatient as reads
-    return create_app(tasks.settings, store, tasks.shelf, tasks.submit)
+    upkeep.Reporter(store, tasks.tally).start()
+    return create_app(tasks.settings, store, tasks.shelf, tasks.submit, tally=tasks.tally)
 
 
 def create_app(
-    settings: Settings, store: Store, shelf: Shelf, submit: Submit, io_seconds: float = IO_SECONDS
+    settings: Settings,
+    store: Store,
+    shelf: Shelf,
+    submit: Submit,
+    io_seconds: float = IO_SECONDS,
+    tally: Tally | None = None,
 ) -> Bottle:
-    """The API over its parts. `submit` stores a job and returns its record."""
+    """The API over its parts. `submit` stores a job and returns its record; `tally` counts requests."""
     api = Api(settings, store, shelf, submit)
     operate = Operations(store, shelf)
     delivered = Deliveries(store, settings.endpoints)
+    exposed = Exposition(store, shelf, VERSION)
     app = Bottle()
     app.uninstall(True)  # its plugins turn dicts into answers; ours are bytes already
     for method, path, handler, _scope in (
         ("GET", "/", api.about, "open"),
         ("GET", "/api/health", api.health, "open"),
+        ("GET", "/metrics", exposed.metrics, "operate"),
         ("GET", "/api/stats", api.stats, "read"),
         ("POST", "/api/jobs", api.create_job, "submit"),
         ("GET", "/api/jobs/<job_id>", api.job, "read"),
@@ -89,7 +100,7 @@ def create_app(
         app.route(path, method, answering(handler))
     app.default_error_handler = _unrouted
     app.add_hook("before_request", functools.partial(_begin, io_seconds))
-    app.add_hook("after_request", _end)
+    app.add_hook("after_request", functools.partial(_end, tally or Tally()))
     return app
 
 
@@ -303,15 +314,20 @@ def _begin(io_seconds: float) -> None:
     wire.bound_waits(request.environ, io_seconds)
 
 
-def _end() -> None:
+def _end(tally: Tally) -> None:
     wire.forget_unread_body(request.environ)
     _add_headers()
+    seconds = time.perf_counter() - request.environ["chef.began"]
+    route = request.environ["bottle.route"].rule if "bottle.route" in request.environ else "none"
+    method = request.method if route != "none" else "other"  # whoever asks could make up any number of them
+    tally.count("http_requests", method, route, str(response.status_code))
+    tally.observe("http_request_seconds", seconds, method, route)
     # JSON because it escapes: no path can begin a line of its own in the log.
     event = {
         "method": request.method,
         "path": request.environ["bottle.raw_path"][:500],
         "status": response.status_code,
-        "ms": round((time.perf_counter() - request.environ["chef.began"]) * 1000, 2),
+        "ms": round(seconds * 1000, 2),
         "request": request.environ["chef.request_id"],
     }
     log.info("request %s", json.dumps(event))

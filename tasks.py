@@ -33,6 +33,7 @@ from executor import EgressRules, Executor, Wish
 from executor.images import Images
 from jobs import Artifact, Conclusion, Job, Limits, OutputChunk, Phase, Reason, Request, Result, Status
 from lease import Lease, Stop
+from metrics import Tally
 from payload import Form
 from store import Retention, Rules, Store, Submitted
 from submission import Options
@@ -74,6 +75,7 @@ def open_store(**patience: Any) -> Store:
 
 
 store = open_store()
+tally = Tally()
 #: What a run says while it owns its job. It asks again by itself, and must notice a silence before its lease is over:
 #: a third of the lease is left when it gives up, a call takes at most twice its timeout.
 live = open_store(timeout_s=min(2.0, settings.lease_seconds / 12), retries=0)
@@ -84,6 +86,7 @@ executor = Executor(
     service=settings.service,
     rules=EgressRules(*settings.egress),
     wish=Wish(settings.sandbox_runtime, settings.worker_workspace, settings.max_concurrent_workers),
+    tally=tally,
 )
 policy = retry.Policy(settings.retry_attempts, settings.retry_base_seconds, settings.retry_cap_seconds)
 huey = JobHuey(
@@ -95,7 +98,7 @@ huey = JobHuey(
     slot_is_free=executor.is_free,
 )
 courier = Courier(store, settings.endpoints, Form(settings.webhook_profile, settings.public_url or ""))
-pulse = Pulse(store, OWNER, settings.max_concurrent_workers, settings.lease_seconds / 3)
+pulse = Pulse(store, OWNER, settings.max_concurrent_workers, settings.lease_seconds / 3, tally)
 retention = Retention(
     max_age_ms=int(settings.keep_days * 86_400_000), max_jobs=settings.keep_jobs, max_bytes=settings.keep_bytes
 )
@@ -136,6 +139,8 @@ def run_attempt(job: Job, slot: int, lease: Lease) -> Result:
         request = store.request(job.id)
         return executor.run(job, request, limits_of(job, request), slot, watch)
     except (EngineFault, StorageFailed) as fault:
+        if isinstance(fault, EngineFault):
+            tally.count("docker_errors", fault.reason)
         if fault.reason == Reason.RUNTIME_UNAVAILABLE and not lease.stopped:  # else others removed its containers
             engine_away.set()
             huey.rest(ENGINE_REST_S)
@@ -167,6 +172,8 @@ def record(job: Job, result: Result) -> None:
         log.error("job %s: the store was away too long to record its end; it runs again when its lease is over", job.id)
         return
     log.info("job %s: %s %s %s", job.id, result.conclusion, result.reason or "", again.why if again else "")
+    for phase in result.phases:
+        tally.observe("job_phase_seconds", phase.duration_ms / 1000, job.type, phase.name)
     if again is None:
         with contextlib.suppress(StorageFailed):  # retention comes by again
             shelf.remove_attempts_except(job.id, job.fence)
@@ -194,6 +201,8 @@ class Watch:
 
     def output(self, chunk: OutputChunk) -> None:
         """Append to the job's log."""
+        if chunk.dropped_bytes:
+            tally.count("log_dropped_bytes", by=chunk.dropped_bytes)
         self._write(lambda: live.append_log(self._job.id, self._job.fence, [chunk]))
 
     def progress(self, percent: int, phase: Phase) -> None:
@@ -226,6 +235,7 @@ def persist(write: Callable[[], None], given_up: Callable[[], bool]) -> bool:
             write()
             return True
         except StoreUnavailable as error:
+            tally.count("redis_errors", "worker")
             log.warning("writing again: %s", error)
             again_at = time.monotonic() + random.uniform(0.2, 0.8)  # noqa: S311  (spread the reconnects)
             while time.monotonic() < again_at and not given_up():

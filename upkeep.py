@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from contextlib import suppress
 
 from artifacts import Shelf
 from errors import JobNotFound, MoveRefused, StorageFailed, StoreUnavailable
+from metrics import Tally
 from store import Retention, Store
 
 log = logging.getLogger(__name__)
 
 STEP = 100
+REPORT_S = 2.0
 
 
 class Pulse:
-    """Every few seconds, from a thread of its own: this worker lives, and what is due in the store happens.
+    """Every few seconds, from a thread of its own: this worker lives, hands in its figures, and what is due happens.
 
     Waiting workers do the latter as they ask for jobs; when all are busy, nobody else would.
     """
 
-    def __init__(self, store: Store, worker: str, slots: int, every_s: float) -> None:
+    def __init__(self, store: Store, worker: str, slots: int, every_s: float, tally: Tally) -> None:
         """Nothing runs before start()."""
         self._store = store
         self._worker = worker
         self._slots = slots
         self._every_s = every_s
+        self._tally = tally
         self._starting = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="pulse", daemon=True)
@@ -42,6 +46,7 @@ class Pulse:
         self._stopping.set()
         self._thread.join()
         with suppress(StoreUnavailable):  # its heartbeat runs out by itself
+            hand_in(self._store, self._tally)
             self._store.worker_gone(self._worker)
 
     def _work(self) -> None:
@@ -49,10 +54,41 @@ class Pulse:
             try:
                 self._store.heartbeat(self._worker, self._slots)
                 self._store.tick()
+                hand_in(self._store, self._tally)
             except StoreUnavailable as error:
                 log.warning("no heartbeat: %s", error)
             if self._stopping.wait(self._every_s):
                 return
+
+
+class Reporter:
+    """Hands in what a process has counted, every few seconds from a thread of its own."""
+
+    def __init__(self, store: Store, tally: Tally, every_s: float = REPORT_S) -> None:
+        """Nothing runs before start()."""
+        self._store = store
+        self._tally = tally
+        self._every_s = every_s
+
+    def start(self) -> None:
+        """Begin; the thread ends with the process, and what it had then is lost."""
+        threading.Thread(target=self._work, name="reporter", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            time.sleep(self._every_s)
+            with suppress(StoreUnavailable):
+                hand_in(self._store, self._tally)
+
+
+def hand_in(store: Store, tally: Tally) -> None:
+    """Add what was counted to the figures; it is kept for the next time if Redis is away. Raises StoreUnavailable."""
+    if taken := tally.taken():
+        try:
+            store.add_figures(taken)
+        except StoreUnavailable:
+            tally.give_back(taken)
+            raise
 
 
 def prune(store: Store, shelf: Shelf, retention: Retention) -> int:

@@ -19,6 +19,7 @@ from executor.run import Ground, Order, Run, Watch
 from executor.sandbox import Engine
 from executor.spec import LABEL, Tenancy
 from jobs import Job, Limits, Reason, Request, Result
+from metrics import Tally
 
 __all__ = ["EgressRules", "Executor", "Watch", "Wish"]
 
@@ -37,11 +38,12 @@ class Executor:
         service: str = "cw",
         rules: EgressRules | None = None,
         wish: Wish | None = None,
+        tally: Tally | None = None,
     ) -> None:
         """`engine_url` None is the engine of this machine.
 
         `service` sets apart services that share an engine but not a store: a sweep of one leaves the others alone.
-        `rules` say what installs may reach, `wish` what the sandboxes have in common.
+        `rules` say what installs may reach, `wish` what the sandboxes have in common. `tally` counts for metrics.
 
         Raises:
             ValueError: A rule names no host or network.
@@ -52,6 +54,7 @@ class Executor:
         self._rules = rules or EgressRules()
         self._rules.check()
         self._wish = wish or Wish()
+        self._tally = tally or Tally()
         self._ground: Ground | None = None
         self._lock = threading.Lock()
         self._in_slot: dict[int, str] = {}
@@ -92,7 +95,7 @@ class Executor:
             if self._ground is None:
                 common = house.settle(self._engine, self._wish, limits)
                 egress = Egress(self._engine, self._images, self._rules, self._service, common)
-                self._ground = Ground(self._engine, self._images, egress, common)
+                self._ground = Ground(self._engine, self._images, egress, common, self._tally)
             return self._ground
 
     def prepare(self) -> list[str]:

@@ -20,6 +20,7 @@ from executor.recipes import Plan
 from executor.sandbox import Deadline, Engine, Exit, Guard, Overrun, Sandbox, workspace
 from executor.usage import Usage
 from jobs import Artifact, Conclusion, Limits, OutputChunk, Phase, PhaseTime, Reason, Result
+from metrics import Tally
 
 BIN = f"{spec.PROJECT}/node_modules/.bin"
 MESSAGE_CHARS = 4_000
@@ -62,6 +63,7 @@ class Ground:
     images: Images
     egress: Egress
     house: spec.House
+    tally: Tally
 
 
 class Ended(Exception):
@@ -227,8 +229,10 @@ class Run:
             archive_bytes=sum(map(len, archive)),
         )
         guard = Guard(self._watch.stopped, (deadline, self._total), (self._keeper.watch, self._usage.watch))
+        asked = time.monotonic()
         with self._sandbox(step) as box:
             box.start(archive, guard)
+            self._ground.tally.observe("container_start_seconds", time.monotonic() - asked, "cold")
             self._usage.begin(self._ground.engine, box.id, box.pid())
             for stream, data in box.output(guard):
                 self._take(stream, data)

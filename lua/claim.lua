@@ -37,7 +37,9 @@ local function start(job)
   local record = key('job', job.id)
   redis.call('HINCRBY', record, 'fence', 1)
   job.attempt = redis.call('HINCRBY', record, 'attempt', 1)
-  redis.call('HSETNX', record, 'started_ms', now)
+  if redis.call('HSETNX', record, 'started_ms', now) == 1 then
+    observe('job_wait_seconds|' .. job.type, now - math.max(job.created_ms or now, job.run_at_ms or 0))
+  end
   redis.call('HSET', record, 'owner', ARGV[1], 'attempt_started_ms', now, 'log_from', job.log_lines or 0, 'progress', 0,
     'phase', '')
   redis.call('ZADD', key('active', job.queue), now + ARGV[2], job.id)

@@ -25,10 +25,27 @@ local function count(what)
   return redis.call('HINCRBY', key('counters'), what, 1)
 end
 
+-- Count for metrics (see metrics.py): name and labels, joined by |.
+local function meter(field)
+  redis.call('HINCRBY', key('figures'), field, 1)
+end
+
+local function observe(series, ms)
+  local bucket = 'inf'
+  for _, bound in ipairs(BUCKETS_MS) do
+    if ms <= bound then
+      bucket = string.format('%d', bound)
+      break
+    end
+  end
+  meter(series .. '|' .. bucket)
+  redis.call('HINCRBY', key('figures'), series .. '|sum', math.max(0, math.floor(ms)))
+end
+
 local FIELDS = {
   'status', 'queue', 'type', 'priority', 'chat_id', 'turn', 'fence', 'attempt', 'owner', 'stalls', 'created_ms',
   'started_ms', 'expires_at_ms', 'attempt_started_ms', 'log_from', 'log_lines', 'progress', 'phase', 'cancel_reason',
-  'cancel_message', 'outcome', 'attempts', 'bytes', 'webhook', 'progress_seq', 'progress_waits', 'progress_due_ms',
+  'cancel_message', 'outcome', 'run_at_ms', 'attempts', 'bytes', 'webhook', 'progress_seq', 'progress_waits', 'progress_due_ms',
 }
 
 -- The record as a table of strings (false where a field is missing), or nil if there is none that can be used.
@@ -268,6 +285,7 @@ local function finish(job, name, how, now)
   local event = how.conclusion == 'cancelled' and 'cancelled' or job.status
   tell(job, 'job.' .. event, now, now)
   count('ended_' .. how.conclusion)
+  meter('jobs_finished|' .. job.type .. '|' .. how.conclusion .. '|' .. how.reason)
   return true
 end
 

@@ -16,6 +16,7 @@ local now, record = now_ms(), key('job', job.id)
 local how = { conclusion = ARGV[3], reason = ARGV[4], message = ARGV[5] }
 local why = ARGV[10]
 redis.call('HSET', record, 'outcome', outcome)
+observe('job_run_seconds|' .. job.type, now - (job.attempt_started_ms or now))
 
 local function try_again()
   move(job, 'retry')
@@ -25,6 +26,7 @@ local function try_again()
   wait(job, now + ARGV[11], now)
   tell(job, 'job.retrying', now, now, how)
   count('retries')
+  meter('job_retries|' .. how.reason)
 end
 
 local function end_here()

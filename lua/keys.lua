@@ -34,7 +34,8 @@ local KEY = {
   dead = 'dead',             --          ZSET    dead letters, jobs that failed by no fault of theirs: id -> number
   dead_number = 'dead_number', --        STRING  counter for it
   kept_bytes = 'kept_bytes', --          STRING  what finished jobs occupy: requests, logs, artifacts
-  counters = 'counters',     --          HASH    what happened how often, for metrics
+  counters = 'counters',     --          HASH    what happened how often
+  figures = 'figures',       --          HASH    what metrics count: see metrics.py
   quarantine = 'quarantine', --          LIST    what was broken or forged, newest first, as JSON
   -- webhooks; a delivery's id is <job>-<seq>.<endpoint>
   delivery = 'delivery:',    -- <id>     HASH    fields of events.Delivery and events.News, state, number, tries (JSON)

@@ -16,6 +16,7 @@ if state ~= 'pending' or (verdict ~= 'accepted' and holder ~= fence) then
 end
 
 local function record_try()
+meter('webhook_deliveries|' .. lane .. '|' .. verdict)
   local known, list = pcall(cjson.decode, tries or '[]')
   list = known and type(list) == 'table' and list or {}
   list[#list + 1] = { at_ms = now, status = tonumber(ARGV[5]), duration_ms = tonumber(ARGV[6]), note = ARGV[7] }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from store.admission import Admission
 from store.keeping import Keeping
 from store.lanes import Lanes
+from store.metering import Figures, Metering
 from store.moves import Moves
 from store.outbox import Outbox
 from store.queues import ALL, Queues
@@ -29,6 +30,7 @@ __all__ = [
     "Closure",
     "Closures",
     "DeadLetter",
+    "Figures",
     "Lane",
     "Listed",
     "Retention",
@@ -39,7 +41,7 @@ __all__ = [
 ]
 
 
-class Store(Admission, Moves, Outbox, Lanes, Reading, Queues, Keeping, Suitability):
+class Store(Admission, Moves, Outbox, Lanes, Reading, Queues, Keeping, Metering, Suitability):
     """All that the service keeps, on one Redis server. Safe to share between threads; opens no connection before use.
 
     Every method may raise errors.StoreUnavailable: Redis does not answer in time, or refuses writes.

@@ -16,6 +16,7 @@ from redis.retry import Retry as Resend
 from errors import StoreUnavailable
 from events import DEFAULT_ENDPOINT
 from jobs import QUEUE_NAMES, TRANSITIONS, Status
+from metrics import BUCKETS_MS
 from store.values import Rules
 
 LUA = Path(__file__).parent.parent / "lua"
@@ -62,6 +63,7 @@ class Connection:
         constants = {
             "NOTIFY": notify,
             "DEFAULT_ENDPOINT": DEFAULT_ENDPOINT,
+            "BUCKETS_MS": list(BUCKETS_MS),
             **{name.upper(): value for name, value in asdict(self.rules).items()},
         }
         self._scripts = {
