@@ -18,7 +18,9 @@ from jobs import Limits, OutputChunk
 LIMITS = Limits(memory_bytes=1, cpus=1, pids=1, total_s=1, install_s=1, command_s=1)
 SMALL = replace(LIMITS, log_head_bytes=100, log_tail_bytes=50, log_line_bytes=20)
 NOISE = st.lists(
-    st.sampled_from([b"\n", b"\r", b"\r\n", b"\0", b"a", b"word ", "é".encode(), "😀".encode(), b"\xff", b"x" * 30]),
+    st.sampled_from(
+        [b"\n", b"\r", b"\r\n", b"\0", b"a", b"word ", "é".encode(), "😀".encode(), b"\xff", b"\xf0", b"x" * 30]
+    ),
     max_size=60,
 ).map(b"".join)
 
@@ -43,19 +45,16 @@ def model(line: bytes, cap: int) -> str:
     shown = next((part for part in reversed(line.split(b"\r")) if part), b"")
     if len(shown) <= cap:
         return shown.decode("utf-8", "replace").replace("\0", "\ufffd")
-    text = next(
-        shown[:end].decode("utf-8", "replace") for end in range(cap, -1, -1) if not _splits_a_character(shown[:end])
-    )
-    return text.replace("\0", "\ufffd") + CUT
+    begun = next((size for size in (3, 2, 1) if _begins_a_character(shown[cap - size : cap])), 0)
+    return shown[: cap - begun].decode("utf-8", "replace").replace("\0", "\ufffd") + CUT
 
 
-def _splits_a_character(data: bytes) -> bool:
+def _begins_a_character(data: bytes) -> bool:
+    """True if `data` is the beginning of one character, and not all of it."""
     try:
         data.decode()
     except UnicodeDecodeError as error:
-        if error.end < len(data):  # an earlier byte is wrong on its own
-            return _splits_a_character(data[error.end :])
-        return error.reason == "unexpected end of data"
+        return error.start == 0 and error.reason == "unexpected end of data"
     return False
 
 
@@ -64,6 +63,8 @@ def _splits_a_character(data: bytes) -> bool:
 @example(b"x" * 100 + b"\rdone\n", [101])
 @example(b"old\r" + b"x" * 100 + b"\r\r\n", [50, 104, 105])
 @example(b"word word word ww\xff\xf0\x9f\x98\x80", [])
+@example(b"\x00word word word \xff\xf0\x9f\x98\x80", [])
+@example(b"word word word www\xf0\xc3\xa9", [])
 def test_lines_however_cut(data: bytes, places: list[int]) -> None:
     """Any cutting of a stream gives the same lines: what a terminal would show last, valid text, within the cap."""
     lines = Lines(20)
