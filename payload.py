@@ -19,7 +19,8 @@ from jobs import Job, Status, iso
 
 MAX_BODY_BYTES = 20_000
 MESSAGE_BYTES = 3_000
-RESULT_BYTES = 2_000
+RESULT_BYTES = 4_000
+ENTRY_MESSAGE_BYTES = 400
 PHASES_BYTES = 1_500
 ARTIFACT_BYTES = 5_000
 #: What a test of an endpoint tells; receivers take no other notice of it than their answer.
@@ -41,8 +42,8 @@ class Form:
 def result_body(job: Job, delivery: Delivery, log_tail: str, form: Form) -> bytes:
     """The body that tells how a job ended. It is the same at every try.
 
-    What does not fit is cut: the end of messages, the beginning of the log, artifacts beyond `artifactCount`, large
-    parts of the result (`resultOmitted`).
+    What does not fit is cut: the end of messages, the beginning of the log, the last of `artifactCount` artifacts, and
+    of the result the entries that matter least (`casesCut` and the like), then whole parts (`resultOmitted`).
     """
     # Not-a-number and infinity, which a tool's report may hold, are not JSON: they become null.
     result = json.loads(json.dumps(job.result), parse_constant=lambda name: None)
@@ -140,15 +141,67 @@ def _first_that_fit(items: Sequence[object], room: int) -> Sequence[object]:
 
 
 def _summary(result: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The result without what the body tells elsewhere, and the names of what was too large, the largest first."""
+    """The result without what the body tells elsewhere, and the names of what was too large, the largest first.
+
+    Reports keep their totals; of their lists, the worst entries that fit are kept, and `<list>Cut` counts the others.
+    """
     told = ("phases", "outputTail")
-    fields = {name: value for name, value in result.items() if name not in told and value is not None}
+    whole = {name: value for name, value in result.items() if name not in told and value is not None}
+    if len(_encode(whole)) <= RESULT_BYTES:
+        return whole, []
+    fields = {name: _totals(part) for name, part in whole.items()}
     omitted = []
     while len(_encode(fields)) > RESULT_BYTES:
         largest = max(fields, key=lambda name: len(_encode(fields[name])))
         del fields[largest]
         omitted.append(largest)
+    _put_back_the_worst(fields, whole)
     return fields, omitted
+
+
+#: The lists inside reports. Their worst entries are those with the least number.
+_RANK: dict[str, Callable[[Mapping[str, Any]], float]] = {
+    "errors": lambda error: 0,
+    "cases": lambda case: {"failed": 0, "skipped": 1}.get(str(case.get("status")), 2),
+    "issues": lambda issue: {"error": 0, "warning": 1}.get(str(issue.get("severity")), 2),
+    "files": lambda file: file["lines"] if isinstance(file.get("lines"), int | float) else 0,
+}
+
+
+def _lists(part: Any) -> dict[str, list[Any]]:
+    """The lists of a report by name; none for anything else."""
+    found = {name: part.get(name) for name in _RANK} if isinstance(part, dict) else {}
+    return {
+        name: entries
+        for name, entries in found.items()
+        if isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
+    }
+
+
+def _totals(part: Any) -> Any:
+    """A report with all its lists cut to nothing; anything else as it is."""
+    lists = _lists(part)
+    if not lists:
+        return part
+    return {name: value for name, value in part.items() if name not in lists} | {
+        f"{name}Cut": part.get(f"{name}Cut", 0) + len(entries) for name, entries in lists.items()
+    }
+
+
+def _put_back_the_worst(fields: dict[str, Any], whole: Mapping[str, Any]) -> None:
+    """Fill the room that is left in `fields` with the worst entries of each list in `whole`, in equal shares."""
+    places = [(part, name, entries) for part in fields for name, entries in _lists(whole[part]).items()]
+    for number, (part, name, entries) in enumerate(places):
+        room = (RESULT_BYTES - len(_encode(fields))) // (len(places) - number) - len(f'"{name}":,')
+        worst = [_shortened(entry) for entry in sorted(entries, key=_RANK[name])]
+        kept = _first_that_fit(worst, room)
+        cut = fields[part].pop(f"{name}Cut") - len(kept)
+        fields[part] |= {name: kept, **({f"{name}Cut": cut} if cut else {})}
+
+
+def _shortened(entry: Mapping[str, Any]) -> dict[str, Any]:
+    message = entry.get("message")
+    return {**entry, **({"message": _head(message, ENTRY_MESSAGE_BYTES)} if isinstance(message, str) else {})}
 
 
 def _log_fields(log_tail: str, left: int, names: Sequence[str]) -> dict[str, Any]:

@@ -139,6 +139,78 @@ def test_result_body_is_bounded(letter: str) -> None:
     assert not any("\ud800" <= each <= "\udfff" for each in text.decode())
 
 
+def report_of_tests(failed: int, passed: int, message: str = "expected 1, got 2") -> dict[str, Any]:
+    """A report as executor.reports makes it: failed cases stand where they ran, here at the end."""
+    cases = [
+        {"name": f"ö {at}", "file": "src/a.test.ts", "status": "passed", "durationMs": 1} for at in range(passed)
+    ] + [
+        {"name": f"ü {at}", "file": "src/b.test.ts", "status": "failed", "durationMs": 1, "message": message}
+        for at in range(failed)
+    ]
+    return {"total": len(cases), "passed": passed, "failed": failed, "skipped": 0, "durationMs": 7, "cases": cases}
+
+
+def told_result(result: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    text = result_body(ended_job(result={"exitCode": 1, **result}), "line\n" * 10_000)
+    assert len(text) <= payload.MAX_BODY_BYTES
+    body = json.loads(text)
+    assert len(payload._encode(body["result"])) <= payload.RESULT_BYTES
+    return body["result"], body["resultOmitted"]
+
+
+def test_small_reports_are_told_whole() -> None:
+    """A report that fits is told as it is, in its order."""
+    report = report_of_tests(failed=2, passed=3)
+
+    assert told_result({"tests": report}) == ({"exitCode": 1, "tests": report}, [])
+
+
+@pytest.mark.parametrize("message", ["expected 1, got 2", "ä" * 2_000])
+def test_large_reports_keep_totals_and_what_failed(message: str) -> None:
+    """Of 903 test cases the totals and the failed ones are told, passed ones as far as there is room."""
+    report = report_of_tests(failed=3, passed=900, message=message)
+
+    result, omitted = told_result({"tests": report})
+
+    told = result["tests"]
+    assert omitted == []
+    assert [told[name] for name in ("total", "passed", "failed", "skipped", "durationMs")] == [903, 900, 3, 0, 7]
+    assert [each["name"] for each in told["cases"][:4]] == ["ü 0", "ü 1", "ü 2", "ö 0"]
+    assert all(each["message"].startswith(message[:15]) for each in told["cases"][:3])
+    assert told["casesCut"] == 903 - len(told["cases"])
+
+
+def test_what_was_cut_before_counts() -> None:
+    """Cases that the run had left out already are counted with those that the body leaves out."""
+    report = {**report_of_tests(failed=0, passed=1_000), "total": 5_000, "casesCut": 4_000}
+
+    told = told_result({"tests": report})[0]["tests"]
+
+    assert told["casesCut"] == 5_000 - len(told["cases"])
+
+
+def test_every_report_gets_its_share() -> None:
+    """Tests, coverage and lint that are all too large each tell their totals and their worst entries."""
+    issues = [{"file": "a.ts", "line": at, "severity": "warning", "message": "m"} for at in range(500)]
+    lint = {"errors": 1, "warnings": 500, "issues": [*issues, {"file": "z.ts", "severity": "error", "message": "m"}]}
+    coverage = {"lines": 50.5, "files": [{"file": f"{at}.ts", "lines": 100 - at / 10} for at in range(900)]}
+
+    result, omitted = told_result({"tests": report_of_tests(2, 700), "coverage": coverage, "lint": lint})
+
+    assert omitted == []
+    assert [each["status"] for each in result["tests"]["cases"][:3]] == ["failed", "failed", "passed"]
+    assert (result["coverage"]["lines"], result["coverage"]["files"][0]["file"]) == (50.5, "899.ts")
+    assert (result["lint"]["errors"], result["lint"]["warnings"]) == (1, 500)
+    assert [each["severity"] for each in result["lint"]["issues"][:2]] == ["error", "warning"]
+    assert result["lint"]["issuesCut"] == 501 - len(result["lint"]["issues"])
+    assert all(len(each) >= 4 for each in (result["tests"]["cases"], result["coverage"]["files"]))
+
+
+def test_lists_of_anything_else() -> None:
+    """A part that has a list's name but not its form is left out whole, as ever."""
+    assert told_result({"odd": {"cases": ["x" * 50] * 200, "files": 3}}) == ({"exitCode": 1}, ["odd"])
+
+
 def test_log_uses_the_room() -> None:
     """The log gets the room that nothing else needs, as whole last lines, the same in output and logs."""
     log = "".join(f"line {number}\n" for number in range(10_000))
