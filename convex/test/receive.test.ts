@@ -2,7 +2,18 @@ import { convexTest } from "convex-test";
 import { defineSchema } from "convex/server";
 import { describe, expect, test } from "vitest";
 
-import { backend, deliverProgress, deliverResult, modules, onlyJob, rows, settleAll } from "./kit";
+import { DEFAULT_PATHS } from "../src";
+import {
+  backend,
+  deliver,
+  deliverProgress,
+  deliverResult,
+  modules,
+  onlyJob,
+  OTHER_SECRET,
+  rows,
+  settleAll,
+} from "./kit";
 
 describe("progress", () => {
   test("makes a row for a job that is not known, and moves it on", async () => {
@@ -140,4 +151,24 @@ test("when the database fails the error goes through, so that Convex answers 500
   const withoutTables = { ...backend(), fetch: convexTest(defineSchema({}), modules).fetch };
 
   await expect(deliverResult(withoutTables)).rejects.toThrow("index");
+});
+
+describe("a test of the endpoint", () => {
+  const body = { event: "webhook.test", endpoint: "default", timestamp: "2026-03-01T10:00:00.000Z" };
+
+  test.each(Object.values(DEFAULT_PATHS))("sent to %s is answered 200 and stores nothing", async (path) => {
+    const t = backend();
+
+    const answer = await deliver(t, path, body);
+
+    expect([answer.status, await answer.json()]).toEqual([200, { outcome: "tested" }]);
+    for (const table of ["workerJobs", "workerEvents", "workerFiles"] as const)
+      expect(await rows(t, table)).toEqual([]);
+  });
+
+  test("that another secret signed is refused", async () => {
+    const answer = await deliver(backend(), DEFAULT_PATHS.result, body, { secrets: [OTHER_SECRET] });
+
+    expect(answer.status).toBe(401);
+  });
 });

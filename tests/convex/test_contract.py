@@ -161,6 +161,15 @@ def test_every_event_on_the_way(site: Site, sender: Sender, event: Event, status
     assert site.job()["status"] == status
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_test_of_an_endpoint(site: Site, sender: Sender, path: str) -> None:
+    """What POST /api/webhooks/test sends is verified, answered with 200, and leaves nothing behind."""
+    outcome = sender.post(f"test-{new_id()}", path, payload.trial_body("default"))
+
+    assert (outcome.verdict, outcome.note) == (Verdict.ACCEPTED, 'HTTP 200 {"outcome":"tested"}')
+    assert site.rows("workerJobs") == site.rows("workerEvents") == []
+
+
 def test_order(site: Site, sender: Sender) -> None:
     """A delivery that comes twice or too late is taken and changes nothing; the end is the end."""
     job = running()
