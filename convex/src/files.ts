@@ -76,10 +76,12 @@ async function claim(
   return { storageId: stored._id };
 }
 
+/** The newest, so that an older one stays, from whose time on the sweep finds what was uploaded more than once. */
 async function openUpload(ctx: MutationCtx, jobId: string, file: Omit<SentFile, "storageId">) {
   const issued = await ctx.db
     .query("workerFiles")
     .withIndex("by_jobId_path", (q) => q.eq("jobId", jobId).eq("path", file.path))
+    .order("desc")
     .collect();
   return issued.find((row) => !row.storageId && row.size === file.size && row.sha256 === file.sha256);
 }

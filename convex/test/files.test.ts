@@ -121,6 +121,24 @@ describe("the sweep", () => {
     expect(await rows(t, "workerFiles")).toHaveLength(1);
   });
 
+  test("deletes what was uploaded a second time because the first answer was lost", async () => {
+    const t = backend();
+    const file = await fileOf("a", "<p>");
+    await askForUploads(t, [file]);
+    vi.setSystemTime(Date.now() + 1_000);
+    await upload(t, "<p>");
+    vi.setSystemTime(Date.now() + 5_000);
+    await askForUploads(t, [file]);
+    vi.setSystemTime(Date.now() + 1_000);
+    const storageId = await upload(t, "<p>");
+    await deliverResult(t, { artifacts: [{ ...file, storageId }] });
+
+    await sweepAfter(t, 8 * DAY);
+
+    expect(await stored(t)).toEqual([storageId]);
+    expect((await onlyJob(t)).artifacts).toEqual([{ ...file, storageId }]);
+  });
+
   test("goes on by itself until a large heap of orphans is gone", async () => {
     const t = backend();
     await askForUploads(t, [await fileOf("a", "0")]);
