@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from pydantic.alias_generators import to_camel
 
 import allowance
+import steps
 from errors import InvalidRequest, Mistake
 from jobs import JobType, Reason, ReasonClass, Request
 from npm import package_fault, version_fault
@@ -86,6 +87,10 @@ class JobData(_Edge):
     env: dict[str, Any] = Field(default_factory=dict, description="a map of variable names to strings")
     strategy: str = Field("", description="a string; it is accepted for older clients and changes nothing")
     install_scripts: bool = Field(default=False, description="true or false")
+    steps: list[Any] = Field(default_factory=list, min_length=1, description=steps.DESCRIPTION)
+    on_failure: Literal["stop", "continue"] = Field("stop", description="stop or continue")
+    fail_on: Literal["error", "warning", "never"] = Field("error", description="error, warning or never")
+    language: Literal["", "node", "python"] = Field("", description="node or python")
 
 
 def _text(value: object) -> object:
@@ -165,6 +170,7 @@ def parse(body: bytes, bounds: Bounds) -> tuple[Request, Options]:
         mistakes += _file_mistakes(_map(data, "projectFiles"), bounds)
         mistakes += _dependency_mistakes(_map(data, "dependencies"))
         mistakes += _env_mistakes(_map(data, "env"))
+        mistakes += steps.mistakes(data)
     if mistakes:
         raise InvalidRequest(_listed(mistakes))
     return _request(submission), _options(submission)
@@ -218,6 +224,10 @@ def _request(submission: Submission) -> Request:
         env=data.env,
         install_scripts=data.install_scripts,
         limits=allowance.granted(submission.limits),
+        steps=tuple(JobType(each) for each in data.steps),
+        on_failure=data.on_failure,
+        fail_on=data.fail_on,
+        language=data.language,
     )
 
 

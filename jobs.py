@@ -18,6 +18,7 @@ from submission import RetryRule
 __all__ = [
     "QUEUES",
     "QUEUE_NAMES",
+    "STEPS",
     "TRANSITIONS",
     "Artifact",
     "Claim",
@@ -60,6 +61,8 @@ QUEUES: dict[JobType, str] = {
     JobType.ANALYZE: "lint",
 }
 QUEUE_NAMES: tuple[str, ...] = tuple(dict.fromkeys(QUEUES.values()))
+#: What a job may do one after the other, with one project and one install.
+STEPS: tuple[JobType, ...] = (JobType.BUILD, JobType.TEST, JobType.LINT, JobType.ANALYZE)
 
 
 class Status(StrEnum):
@@ -141,7 +144,9 @@ class Request:
 
     `files` maps canonical relative paths to text. `dependencies` has the keys of a package.json (dependencies,
     devDependencies, peerDependencies), each a map of package name to version. `env` reaches the job's commands only.
-    `limits` holds the fields of Limits in which this job differs from the service's default.
+    `limits` holds the fields of Limits in which this job differs from the service's default. `steps`: in place of what
+    the type does, these types in this order, up to the first that fails (`on_failure` stop) or all (continue).
+    `fail_on` is the least severe finding that fails a lint. `language` is node or python; "" is what the files tell.
     """
 
     type: JobType
@@ -154,6 +159,10 @@ class Request:
     env: dict[str, str] = field(default_factory=dict)
     install_scripts: bool = False
     limits: dict[str, float] = field(default_factory=dict)
+    steps: tuple[JobType, ...] = ()
+    on_failure: Literal["stop", "continue"] = "stop"
+    fail_on: Literal["error", "warning", "never"] = "error"
+    language: Literal["", "node", "python"] = ""
 
     def to_bytes(self) -> bytes:
         """As the store keeps it: UTF-8 JSON."""
@@ -164,7 +173,8 @@ class Request:
     def from_bytes(cls, stored: bytes) -> Request:
         """The inverse of to_bytes. Raises ValueError, KeyError or TypeError for anything else."""
         fields = json.loads(stored)
-        return cls(**{**fields, "type": JobType(fields["type"])})
+        steps = tuple(JobType(each) for each in fields.get("steps", ()))
+        return cls(**{**fields, "type": JobType(fields["type"]), "steps": steps})
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,9 +79,14 @@ def instrumented(text: str, kind: str, project: Project, first: int = 0) -> Inst
     return Instrumented(" && ".join(made), tuple(reports)) if reports else None
 
 
-def all_of(texts: Sequence[str], kind: str, project: Project) -> Instrumented:
-    """A command that runs all of several, whatever becomes of the others, and fails if one does; with reports."""
-    made = [instrumented(text, kind, project, at) or Instrumented(text, ()) for at, text in enumerate(texts)]
+def all_of(texts: Sequence[str], kind: str, project: Project, first: int = 0) -> Instrumented:
+    """A command that runs all of several, whatever becomes of the others, and fails if one does; with reports.
+
+    Without any there is none.
+    """
+    if not texts:
+        return Instrumented("", ())
+    made = [instrumented(text, kind, project, at) or Instrumented(text, ()) for at, text in enumerate(texts, first)]
     if len(made) == 1:
         return made[0]
     joined = " ; ".join(["code=0", *(f"{each.text} || code=$?" for each in made), "exit $code"])

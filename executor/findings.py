@@ -57,13 +57,29 @@ def gathered(wanted: Iterable[Report], files: Mapping[str, bytes], over: str | N
     return body | ({"selfReported": True} if body else {}) | ({"reportInvalid": invalid} if invalid else {})
 
 
+def is_failure(code: int, fail_on: str, detail: Mapping[str, Any]) -> bool:
+    """True if a command that ended with `code` failed, by what its linters found and the least severity that counts.
+
+    Without findings to go by, or with a report missing, the exit code alone decides.
+    """
+    lint = detail.get("lint")
+    if lint is None or "reportInvalid" in detail:
+        return code != 0
+    if fail_on == "never":
+        return False
+    return bool(code or lint["errors"] or (fail_on == "warning" and lint["warnings"]))
+
+
 def verdict(detail: Mapping[str, Any]) -> str:
     """Why a command that failed did so, by its reports; "" if they do not say."""
     tests, lint = detail.get("tests", {}), detail.get("lint", {})
     counts = (
         (tests.get("failed", 0), f"{tests.get('failed')} of {tests.get('total')} tests failed"),
         (files := len(tests.get("errors", ())), f"{files} test files cannot be run"),
-        (lint.get("errors", 0), f"{lint.get('errors')} errors and {lint.get('warnings')} warnings were found"),
+        (
+            lint.get("errors", 0) + lint.get("warnings", 0),
+            f"{lint.get('errors')} errors and {lint.get('warnings')} warnings were found",
+        ),
     )
     return ", ".join(words for count, words in counts if count)
 

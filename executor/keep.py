@@ -3,8 +3,8 @@
 Called as `python3 -I -S -c SOURCE ORDER COLLECTOR COLLECTOR_ORDER...`; ORDER is JSON: root, watch ("filesystem" or
 "tree"), and gate (null, or socket, port, connections, sentBytes, receivedBytes). On stderr it reports, one JSON object
 a line, whenever something changed: bytes, files and free of the workspace; sent, received, connections, targets and
-over of the gate; asked, the number of words it got. On stdin, "report" makes it report at once, "collect" become the
-collector, the end ends it.
+over of the gate; asked, the number of words it got. On stdin, "report" makes it report at once, "collect" and a number
+run the collector with that order of its, counted from 0, the end ends it.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def du(root: str, option: str) -> int:
 
 
 def main(order: dict[str, Any]) -> None:
-    """Report until told to collect, or left alone."""
+    """Report until left alone."""
     measure = filesystem if order["watch"] == "filesystem" else tree
     gate = Gate(order["gate"]) if order["gate"] else None
     if gate:
@@ -160,8 +160,10 @@ def main(order: dict[str, Any]) -> None:
             pause_s = max(TREE_S, TREE_PAUSES * (time.monotonic() - began))
         if word == b"":
             return
-        if word == b"collect\n":
-            os.execv(sys.executable, ["python3", "-I", "-S", "-c", *sys.argv[2:]])  # noqa: S606
+        if word and word.startswith(b"collect "):
+            collector, *orders = sys.argv[2:]
+            collect = [sys.executable, "-I", "-S", "-c", collector, orders[int(word.split()[1])]]
+            subprocess.run(collect, stdin=subprocess.DEVNULL, check=True)
 
 
 if __name__ == "__main__":

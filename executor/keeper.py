@@ -1,7 +1,7 @@
 """The keeper: a container of ours beside a job that holds its workspace, measures it, and is the install's only door.
 
-It runs executor/keep.py, and at the end executor/collect.py, which looks at files only when the job's containers are
-dead. Never any code of a job.
+It runs executor/keep.py, and after a step executor/collect.py, which looks at files only while no container of the job
+lives. Never any code of a job.
 """
 
 from __future__ import annotations
@@ -104,16 +104,19 @@ class Keeper:
                 return words
         return None
 
-    def collect(self, guard: Guard, keep: Keep, keep_report: Keep) -> tuple[Collected, Collected]:
-        """Have the output folder and that of the reports sent, once the job's containers are dead.
+    def output(self, guard: Guard, keep: Keep) -> Collected:
+        """Have the output folder sent, while no container of the job lives. Raises EngineFault, and as `guard` does."""
+        return self._collect(0, self._limits, guard, keep)
 
-        Raises EngineFault, and as `guard` does.
-        """
-        self._box.send(b"collect\n", guard)
-        stream = collected.Stream(self._stdout(guard))
+    def reports(self, guard: Guard, keep: Keep) -> Collected:
+        """Have the folder of reports sent; otherwise as output()."""
+        return self._collect(1, findings.limits(self._limits), guard, keep)
+
+    def _collect(self, order: int, limits: Limits, guard: Guard, keep: Keep) -> Collected:
+        self._asked += 1
+        self._box.send(b"collect %d\n" % order, guard)
         try:
-            output = collected.read(stream, self._limits, keep)
-            return output, collected.read(stream, findings.limits(self._limits), keep_report)
+            return collected.read(collected.Stream(self._stdout(guard)), limits, keep)
         except BadFrames as error:
             last = self._said.decode(errors="replace")[-500:]
             raise EngineFault(

@@ -1,18 +1,18 @@
-"""What each job type does: a table, and how a row and a request become a plan of commands."""
+"""What each job type does: a table, and how its rows and a request become a plan of commands."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from executor import commands, detect, installers
+from executor import commands, detect, installers, spec
 from executor.archive import check_path
-from executor.commands import Instrumented, Project, Report
+from executor.commands import Project, Report
 from executor.images import NODE
 from jobs import JobType, Phase, Reason, Request
 
@@ -100,24 +100,49 @@ RECIPES: dict[JobType, Recipe] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What a plan does for one job type: a command, in its phase, and what a failure of it is called.
+
+    `outputs` are folders that may hold the result, in order. `reports` are what the command writes outside of the
+    project; `facts` are part of the result. `fail_on` is the least severe finding of a linter that is a failure.
+    `missing` says why there is no command, if there is none.
+    """
+
+    type: JobType
+    command: str
+    phase: Phase
+    failed: Reason
+    outputs: tuple[str, ...] = ()
+    reports: tuple[Report, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    fail_on: str = "error"
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a run does: files to unpack, the image and its commands, where results may be, remarks for the log.
+    """All that a run does: files to unpack, the image, what is installed, then each work; remarks for the log.
 
     `install` is empty if there is nothing to install; of several commands, each is tried only if the one before
-    refuses the lockfile. `reports` are what the command writes outside of the project; `facts` are part of the result.
+    refuses the lockfile. `setup` makes the project itself ready to be used: its own code, so it runs without a network.
+    `programs` is where the installed ones are. `is_pipeline`: the result has one for each work.
     """
 
     files: Mapping[str, str]
     image: str
     install: tuple[str, ...]
-    command: str
     environment: Mapping[str, str]
-    phase: Phase
-    failed: Reason
-    outputs: tuple[str, ...]
-    reports: tuple[Report, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    works: tuple[Work, ...]
+    setup: str = ""
+    programs: str = f"{spec.PROJECT}/node_modules/.bin"
+    is_pipeline: bool = False
+    goes_on: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Every folder that may hold a result."""
+        return tuple(folder for work in self.works for folder in work.outputs)
 
 
 class Unworkable(Exception):
@@ -131,28 +156,24 @@ class Unworkable(Exception):
 
 def plan(request: Request) -> Plan:
     """What to do for a request. Raises Unworkable."""
-    recipe = RECIPES[request.type]
     notes: list[str] = []
     files = dict(_accepted(request.files, notes))
-    manifest = _manifest(files, request.type)
+    types = request.steps or (request.type,)
+    manifest = _manifest(files, types)
     changed = merge(manifest, request.dependencies) or "package.json" not in files
     if changed:
         files["package.json"] = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     tool = installers.chosen(files, files)
     locked = installers.has_lockfile(tool, files) and not changed
-    work = _work(recipe, request, Project(files, manifest), tool)
-    facts = _facts(recipe, request, Project(files, manifest), notes)
+    project = Project(files, manifest)
     return Plan(
         files=files,
         image=NODE,
         install=tool.install(locked=locked, scripts=request.install_scripts) if _has_packages(manifest) else (),
-        command=work.text,
         environment=tool.environment,
-        phase=recipe.phase,
-        failed=recipe.failed,
-        outputs=(*_configured_outputs(files), *recipe.outputs) if recipe.outputs else (),
-        reports=work.reports,
-        facts=facts,
+        works=tuple(_work(at, each, request, project, tool, notes) for at, each in enumerate(types)),
+        is_pipeline=bool(request.steps),
+        goes_on=request.on_failure == "continue",
         notes=tuple(notes),
     )
 
@@ -167,9 +188,9 @@ _INSTALLED = ("dependencies", "devDependencies", "optionalDependencies")
 _KINDS = ("dependencies", "devDependencies", "peerDependencies")
 
 
-def _manifest(files: Mapping[str, str], job_type: JobType) -> Manifest:
+def _manifest(files: Mapping[str, str], types: Collection[JobType]) -> Manifest:
     if "package.json" not in files:
-        made: Manifest = json.loads(json.dumps(_DEFAULT | (_VITE if job_type is JobType.BUILD else {})))
+        made: Manifest = json.loads(json.dumps(_DEFAULT | (_VITE if JobType.BUILD in types else {})))
         return made
     try:
         manifest = json.loads(files["package.json"].removeprefix("\ufeff"))
@@ -207,14 +228,40 @@ _NO_TEST = re.compile(r'echo "Error: no test specified" && exit 1')
 _NEEDS_DEPLOYMENT = re.compile(r"\bconvex (?:dev|deploy|codegen)\b")
 
 
-def _work(recipe: Recipe, request: Request, project: Project, tool: installers.Tool) -> Instrumented:
-    """The command, with reports turned on where that can be done. Raises Unworkable."""
-    text = recipe.own_command(request).strip() or _script(recipe, project, tool)
+#: Between the numbers of the reports of two works.
+_REPORTS_APART = 100
+
+
+def _work(
+    at: int, job_type: JobType, request: Request, project: Project, tool: installers.Tool, notes: list[str]
+) -> Work:
+    """What to do for one type, as number `at` of a plan. Raises Unworkable."""
+    recipe = RECIPES[job_type]
+    text = recipe.own_command(_asked(job_type, request)).strip() or _script(recipe, project, tool)
     texts = [text] if text else recipe.default(project)
-    if not texts:
-        raise Unworkable(Reason.COMMAND_NOT_FOUND, _nothing(recipe))
+    missing = "" if texts else _nothing(recipe)
+    if missing and not request.steps:
+        raise Unworkable(Reason.COMMAND_NOT_FOUND, missing)
     # Yarn's own way to store packages has no folder of programs; only its scripts find them.
-    return commands.all_of(texts, "" if tool is installers.YARN_BERRY else recipe.reports, project)
+    kind = "" if tool is installers.YARN_BERRY else recipe.reports
+    made = commands.all_of(texts, kind, project, first=at * _REPORTS_APART)
+    return Work(
+        type=job_type,
+        command=made.text,
+        phase=recipe.phase,
+        failed=recipe.failed,
+        outputs=(*_configured_outputs(project.files), *recipe.outputs) if recipe.outputs else (),
+        reports=made.reports,
+        facts=_facts(recipe, request, project, notes),
+        fail_on=request.fail_on,
+        missing=missing,
+    )
+
+
+def _asked(job_type: JobType, request: Request) -> Request:
+    """The request as one of its steps sees it: `command` is the build's."""
+    mine = job_type is JobType.BUILD or not request.steps
+    return request if mine else replace(request, command="")
 
 
 def _script(recipe: Recipe, project: Project, tool: installers.Tool) -> str:

@@ -1,4 +1,4 @@
-"""One run: prepare, install, run the command, collect. Each step is a container, each end of the job a Result."""
+"""One run: prepare, install, run each work and collect. Each step is a container, each end of the job a Result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from executor import collected, egress, findings, installers, keeper, sources, spec
+from executor import collected, egress, findings, installers, keeper, pipeline, sources, spec
 from executor.collected import Collected
 from executor.egress import Egress
 from executor.findings import Taken
@@ -16,16 +16,16 @@ from executor.images import PYTHON, Images
 from executor.keeper import DiskFull, EgressOver, Keeper
 from executor.masking import Masker
 from executor.output import TAIL_LINES, Log
-from executor.recipes import Plan
+from executor.recipes import Plan, Work
 from executor.sandbox import Deadline, Engine, Exit, Guard, Overrun, Sandbox, workspace
 from executor.usage import Usage
 from jobs import Artifact, Conclusion, Limits, OutputChunk, Phase, PhaseTime, Reason, Result
 from metrics import Tally
 
-BIN = f"{spec.PROJECT}/node_modules/.bin"
 MESSAGE_CHARS = 4_000
-PERCENT = {Phase.PREPARING: 0, Phase.INSTALLING: 5, Phase.COLLECTING: 90}
-COMMAND_PERCENT = 50
+PERCENT = {Phase.PREPARING: 0, Phase.INSTALLING: 5}
+#: Where the first work begins, and where the last one's output is collected.
+WORK_PERCENT, COLLECT_PERCENT = 50, 90
 
 
 class Watch(Protocol):
@@ -76,6 +76,10 @@ class Ended(Exception):
         self.exit_code = exit_code
 
 
+#: What ends a step before its own end.
+EARLY_ENDS = (Ended, Overrun, DiskFull, EgressOver)
+
+
 class Run:
     """The steps of one run, in order."""
 
@@ -97,7 +101,9 @@ class Run:
         self._usage = Usage()
         self._keeper = Keeper(order.limits, ground.house)
         self._door: egress.Door | None = None
-        self._detail: dict[str, Any] = dict(order.plan.facts)
+        self._works = 0
+        #: What is found out by the work that is under way.
+        self._detail: dict[str, Any] = {}
 
     def result(self) -> Result:
         """Run to the end; containers and volume are gone when this returns.
@@ -108,23 +114,27 @@ class Run:
         """
         with contextlib.ExitStack() as cleanup:
             result = self._ended(cleanup)
-        return self._mask.result(replace(result, phases=tuple(self._phases), detail=self._evidence()))
+        detail = {**result.detail, **self._evidence()}
+        return self._mask.result(replace(result, phases=tuple(self._phases), detail=detail))
 
     def _ended(self, cleanup: contextlib.ExitStack) -> Result:
-        """All steps, and whatever ends them early."""
+        """All steps, and whatever ends them before the first work."""
+        plan = self._order.plan
         try:
             with self._phase(Phase.PREPARING):
                 self._prepare(cleanup)
-            return self._steps(self._order.plan)
-        except Ended as end:
-            return self._failed(end.reason, str(end), end.exit_code)
-        except Overrun as over:
-            limit = f"{self._doing} was ended: the limit of {over.limit} is {over.seconds:g} s"
-            return self._failed(Reason.TIMEOUT, limit, None)
-        except DiskFull as full:
-            return self._failed(Reason.DISK_FULL, f"{self._doing} was ended: it wrote more than {full}", None)
-        except EgressOver as over:
-            return self._failed(Reason.INSTALL_FAILED, f"{self._doing} was ended: it {over}", None)
+            if plan.install:
+                self._install(plan.install)
+            if plan.setup:
+                self._set_up(plan.setup)
+        except EARLY_ENDS as end:
+            return replace(self._failed(end), detail=pipeline.unstarted(plan))
+        ended: list[Result] = []
+        for work in plan.works:
+            ended.append(self._work(work))
+            if pipeline.is_over(plan, ended[-1]) or time.monotonic() > self._total.at:
+                break
+        return pipeline.joined(plan, ended)
 
     def _prepare(self, cleanup: contextlib.ExitStack) -> None:
         """Images, proxy, workspace and keeper, in this order: what may be refused comes before what must be removed."""
@@ -147,18 +157,28 @@ class Run:
             if refused := sources.refused(self._order.plan.files, allowed):
                 raise Ended(Reason.DEPENDENCY_SOURCE_NOT_ALLOWED, refused)
 
-    def _steps(self, plan: Plan) -> Result:
-        if plan.install:
-            self._install(plan.install)
-        ended = self._run_command(plan)
-        if ended.code and not plan.reports:
-            self._require_success(ended, plan.failed)
-        found = self._collect(plan) if plan.outputs or plan.reports else None
-        self._require_success(ended, plan.failed)
+    def _work(self, work: Work) -> Result:
+        """One work to its end, with its own phases."""
+        self._detail, phases = dict(work.facts), len(self._phases)
+        self._command, self._tail = "", ""
+        try:
+            result = self._done(work)
+        except EARLY_ENDS as end:
+            result = self._failed(end)
+        self._works += 1
+        return replace(result, phases=tuple(self._phases[phases:]), detail=self._detail)
+
+    def _done(self, work: Work) -> Result:
+        if work.missing:
+            raise Ended(Reason.COMMAND_NOT_FOUND, work.missing)
+        ended = self._run_command(work)
+        found = self._collect(work) if work.reports or (work.outputs and not ended.code) else None
+        if (ended.code and ended.oom_killed) or findings.is_failure(ended.code, work.fail_on, self._detail):
+            raise self._failure(ended, work.failed)
         return Result(
             Conclusion.SUCCESS,
             command=self._command,
-            exit_code=0,
+            exit_code=ended.code,
             artifacts=found.artifacts if found else (),
             skipped=found.skipped if found else (),
             output_tail=self._tail,
@@ -174,7 +194,7 @@ class Run:
                 if ended.code == 0 or command == commands[-1] or not installers.refused_lockfile(self._log.found):
                     break
                 self._log.begin(Phase.INSTALLING, installers.SIGNS)
-                self._log.say("the lockfile does not match package.json; installing without it")
+                self._log.say("the lockfile does not match; installing without it")
             if ended.code and (blocked := self._blocked()):
                 self._log.say(f"not reached, because not allowed: {', '.join(blocked)}")
         if (
@@ -188,33 +208,43 @@ class Run:
             raise Ended(Reason.REGISTRY_UNREACHABLE, f"`{command}` cannot reach the package registry", ended.code)
         self._require_success(ended, Reason.INSTALL_FAILED)
 
+    def _set_up(self, command: str) -> None:
+        """Make the project itself ready: its own code, so without a network."""
+        deadline = Deadline.after(self._order.limits.install_s, "one install")
+        with self._phase(Phase.INSTALLING):
+            ended = self._shell(command, self._order.plan.environment, deadline, network="none")
+        self._require_success(ended, Reason.INSTALL_FAILED)
+
     def _blocked(self) -> list[str]:
         """The places that the install asked for and the proxy does not let through to."""
         allowed = self._door.allowed if self._door else frozenset()
         return sorted(target for target in self._keeper.report.get("targets", {}) if target not in allowed)
 
-    def _run_command(self, plan: Plan) -> Exit:
+    def _run_command(self, work: Work) -> Exit:
+        plan = self._order.plan
         deadline = Deadline.after(self._order.limits.command_s, "one command")
-        path = f"{BIN}:{plan.environment.get('PATH', spec.PATH)}"
+        path = f"{plan.programs}:{plan.environment.get('PATH', spec.PATH)}"
         environment = {**plan.environment, "PATH": path, **self._order.environment}
-        with self._phase(plan.phase):
-            ended = self._shell(plan.command, environment, deadline, network="none")
+        with self._phase(work.phase):
+            ended = self._shell(work.command, environment, deadline, network="none")
         if ended.code in {126, 127} and not ended.oom_killed:
-            cannot = f"`{plan.command}` cannot be found or run (exit code {ended.code})"
+            cannot = f"`{work.command}` cannot be found or run (exit code {ended.code})"
             raise Ended(Reason.COMMAND_NOT_FOUND, cannot, ended.code)
         return ended
 
     def _require_success(self, ended: Exit, reason: Reason) -> None:
-        if not ended.code:
-            return  # a child may have been killed, and the command did well without it
+        if ended.code:  # a child may have been killed, and the command did well without it
+            raise self._failure(ended, reason)
+
+    def _failure(self, ended: Exit, reason: Reason) -> Ended:
         if ended.oom_killed:
             size = f"{self._order.limits.memory_bytes >> 20} MB"
-            raise Ended(Reason.OUT_OF_MEMORY, f"{self._doing} needed more memory than the limit of {size}", ended.code)
+            return Ended(Reason.OUT_OF_MEMORY, f"{self._doing} needed more memory than the limit of {size}", ended.code)
         if room := self._keeper.full:
-            raise Ended(Reason.DISK_FULL, f"{self._doing} needed more than the workspace of {room}", ended.code)
+            return Ended(Reason.DISK_FULL, f"{self._doing} needed more than the workspace of {room}", ended.code)
         found = findings.verdict(self._detail)
         sentence = f"{found} (exit code {ended.code})" if found else f"{self._doing} failed with exit code {ended.code}"
-        raise Ended(reason, sentence, ended.code)
+        return Ended(reason, sentence, ended.code)
 
     def _shell(self, command: str, environment: Mapping[str, str], deadline: Deadline, *, network: str) -> Exit:
         """Run a command in the project, in a container of its own, and log what it prints."""
@@ -251,24 +281,30 @@ class Run:
         if self._log.received_bytes > (most := self._order.limits.output_bytes):
             raise Ended(Reason.OUTPUT_LIMIT, f"{self._doing} was ended: it printed more than {most:,} bytes")
 
-    def _collect(self, plan: Plan) -> Collected:
+    def _collect(self, work: Work) -> Collected | None:
+        """Read the work's reports, and take its output, if it may have any."""
         limits = self._order.limits
         guard = Guard(self._watch.stopped, (Deadline.after(limits.collect_s, "collecting"), self._total))
         doing, self._doing = self._doing, "collecting the output"
-        taken = Taken(frozenset(report.path for report in plan.reports))
         with self._phase(Phase.COLLECTING):
-            found, reports = self._keeper.collect(guard, self._watch.keep, taken.keep)
-            self._detail |= findings.gathered(plan.reports, taken.files, reports.over)
-            self._tell()
-        if found.over:
+            if work.reports:
+                self._read_reports(work, guard)
+            found = self._keeper.output(guard, self._watch.keep) if work.outputs else None
+        if found and found.over:
             raise Ended(Reason.ARTIFACT_TOO_LARGE, _too_large(found, limits))
         self._doing = doing
-        if plan.outputs:
+        if found:
             self._detail["outputDir"] = found.folder
             self._detail["outputBytes"] = sum(artifact.size for artifact in found.artifacts)
-        if found.skipped_count > len(found.skipped):
-            self._detail["skippedCount"] = found.skipped_count
+            if found.skipped_count > len(found.skipped):
+                self._detail["skippedCount"] = found.skipped_count
         return found
+
+    def _read_reports(self, work: Work, guard: Guard) -> None:
+        taken = Taken(frozenset(report.path for report in work.reports))
+        over = self._keeper.reports(guard, taken.keep).over
+        self._detail |= findings.gathered(work.reports, taken.files, over)
+        self._tell()
 
     def _tell(self) -> None:
         """Say in the log what linters found, which also ends a message about their failure."""
@@ -287,13 +323,13 @@ class Run:
     def _evidence(self) -> dict[str, Any]:
         """The figures of the run, whatever its end."""
         elapsed_s, report = time.monotonic() - self._began, self._keeper.report
-        body = {**self._detail, "usage": self._usage.to_json(self._order.limits, elapsed_s, report)}
+        body: dict[str, Any] = {"usage": self._usage.to_json(self._order.limits, elapsed_s, report)}
         return body | ({"egress": report["targets"]} if report.get("targets") else {})
 
     @contextlib.contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:
         """Time a phase and tell the watch of it."""
-        self._watch.progress(PERCENT.get(phase, COMMAND_PERCENT), phase)
+        self._watch.progress(self._percent(phase), phase)
         self._log.begin(phase, installers.SIGNS if phase is Phase.INSTALLING else None)
         began = time.monotonic()
         try:
@@ -304,16 +340,33 @@ class Run:
                 self._tail = self._log.tail
             self._phases.append(PhaseTime(phase, round((time.monotonic() - began) * 1000)))
 
-    def _failed(self, reason: Reason, sentence: str, exit_code: int | None) -> Result:
+    def _percent(self, phase: Phase) -> int:
+        done = self._works + (phase is Phase.COLLECTING)
+        share = (COLLECT_PERCENT - WORK_PERCENT) * done // len(self._order.plan.works)
+        return PERCENT.get(phase, WORK_PERCENT + share)
+
+    def _failed(self, end: Exception) -> Result:
+        """What an early end comes to."""
+        reason, sentence, code = self._told(end)
         room = MESSAGE_CHARS - len(sentence) - 3
         return Result(
             reason.conclusion,
             reason,
             f"{sentence}:\n\n{self._tail[-room:]}" if self._tail and room > 0 else sentence[:MESSAGE_CHARS],
             command=self._command,
-            exit_code=exit_code,
+            exit_code=code,
             output_tail=self._tail,
         )
+
+    def _told(self, end: Exception) -> tuple[Reason, str, int | None]:
+        if isinstance(end, Ended):
+            return end.reason, str(end), end.exit_code
+        was_ended = f"{self._doing} was ended"
+        if isinstance(end, Overrun):
+            return Reason.TIMEOUT, f"{was_ended}: the limit of {end.limit} is {end.seconds:g} s", None
+        if isinstance(end, DiskFull):
+            return Reason.DISK_FULL, f"{was_ended}: it wrote more than {end}", None
+        return Reason.INSTALL_FAILED, f"{was_ended}: it {end}", None
 
 
 def _too_large(found: Collected, limits: Limits) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from executor.commands import Report
-from executor.findings import MAX_LINE_CHARS, MAX_LINES, Taken, gathered, lines, verdict
+from executor.findings import MAX_LINE_CHARS, MAX_LINES, Taken, gathered, is_failure, lines, verdict
 from tests.test_reports import sample
 
 JEST = Report("0-jest.json", "jest", "jest")
@@ -87,3 +89,27 @@ def test_verdict() -> None:
 
     assert said == "1 of 5 tests failed, 1 test files cannot be run, 4 errors and 2 warnings were found"
     assert verdict({}) == verdict({"tests": {"failed": 0}, "lint": {"errors": 0}}) == ""
+
+
+FOUND = {"lint": {"errors": 0, "warnings": 2}}
+ERRORS = {"lint": {"errors": 1, "warnings": 0}}
+
+
+@pytest.mark.parametrize(
+    ("code", "fail_on", "detail", "failed"),
+    [
+        (0, "error", FOUND, False),
+        (0, "error", ERRORS, True),
+        (1, "error", FOUND, True),
+        (0, "warning", FOUND, True),
+        (0, "warning", {"lint": {"errors": 0, "warnings": 0}}, False),
+        (1, "never", ERRORS, False),
+        (2, "never", {}, True),
+        (2, "never", ERRORS | {"reportInvalid": [{}]}, True),
+        (0, "warning", {}, False),
+        (1, "error", {"tests": {"failed": 1}}, True),
+    ],
+)
+def test_failure(code: int, fail_on: str, detail: dict[str, Any], failed: bool) -> None:
+    """Findings of the severity asked for fail a lint; what has no usable report fails by its exit code alone."""
+    assert is_failure(code, fail_on, detail) is failed

@@ -12,7 +12,7 @@ LEVELS = {
     0: {
         "allowance", "metrics",
         "config", "errors", "reasons", "submission", "jobs", "intake", "npm", "paths", "retry", "lease", "events",
-        "addresses", "receivers",
+        "addresses", "receivers", "steps",
     },
     1: {"store", "webhook", "payload", "executor", "artifacts", "machine"},
     2: {"tasks", "consumer", "delivery", "upkeep"},

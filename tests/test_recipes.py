@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from executor import installers
-from executor.recipes import RECIPES, Unworkable, merge, plan
+from executor.recipes import RECIPES, Plan, Unworkable, Work, merge, plan
 from jobs import JobType, Reason, Request
 
 BERRY_LOCK = "__metadata:\n  version: 8\n"
@@ -59,13 +59,19 @@ def request(files: dict[str, str] | None = None, package: Any = PACKAGE, **field
     return Request(type=fields.pop("type", JobType.BUILD), files={**given, **(files or {})}, **fields)
 
 
+def work(made: Plan) -> Work:
+    """The only work of a plan."""
+    (found,) = made.works
+    return found
+
+
 @pytest.mark.parametrize(("lockfile", "tool", "commands"), INSTALLS, ids=lambda value: str(value)[:24])
 def test_lockfile_chooses_the_tool(lockfile: dict[str, str], tool: str, commands: list[str]) -> None:
     """The lockfile decides who installs: first as locked, then, if that is refused, without the lock."""
     made = plan(request(lockfile))
 
     assert list(made.install) == commands
-    assert made.command == f"{tool} run build"
+    assert work(made).command == f"{tool} run build"
 
 
 def test_berry_is_another_program() -> None:
@@ -92,7 +98,7 @@ def test_no_package_json() -> None:
     assert manifest["scripts"] == {"dev": "vite", "build": "vite build", "preview": "vite preview"}
     assert (manifest["name"], manifest["private"], manifest["type"]) == ("chef-project", True, "module")
     assert manifest["devDependencies"] == {"vite": "^8"}
-    assert made.command == "npm run build"
+    assert work(made).command == "npm run build"
 
 
 def test_package_json_stays_as_it_is() -> None:
@@ -175,7 +181,7 @@ def test_command(job_type: JobType, fields: dict[str, Any], command: str) -> Non
     """The caller's own command wins over the package's script."""
     package = {"scripts": {"build": "b", "test": "t", "lint": "l"}}
 
-    assert plan(request(package=package, type=job_type, **fields)).command == command
+    assert work(plan(request(package=package, type=job_type, **fields))).command == command
 
 
 @pytest.mark.parametrize("job_type", JobType)
@@ -218,8 +224,8 @@ def test_default_command(job_type: JobType, files: dict[str, str], package: dict
     """Without a script that can run here, the tools that the project has are called."""
     made = plan(request(files, package=package, type=job_type))
 
-    assert made.command.startswith(parts[0])
-    assert all(part in made.command for part in parts)
+    assert work(made).command.startswith(parts[0])
+    assert all(part in work(made).command for part in parts)
 
 
 def test_no_tests() -> None:
@@ -234,7 +240,7 @@ def test_berry_runs_its_scripts() -> None:
     """With Yarn's own way to store packages, only its scripts find programs, so they are left as they are."""
     made = plan(request({"yarn.lock": BERRY_LOCK}, package={"scripts": {"test": "vitest"}}, type=JobType.TEST))
 
-    assert (made.command, made.reports) == ("yarn run test", ())
+    assert (work(made).command, work(made).reports) == ("yarn run test", ())
 
 
 def test_facts_of_a_build() -> None:
@@ -244,10 +250,10 @@ def test_facts_of_a_build() -> None:
 
     made = plan(request(files, package=package))
 
-    assert made.facts == {"framework": "vite", "library": "react", "missingEnv": ["VITE_CONVEX_URL"]}
+    assert work(made).facts == {"framework": "vite", "library": "react", "missingEnv": ["VITE_CONVEX_URL"]}
     assert made.notes == ("VITE_CONVEX_URL is not set, so it is undefined in the build: add it to env",)
-    assert plan(request(files, package=package, type=JobType.TEST)).facts == {}
-    assert "missingEnv" not in plan(request(files, package=package, env={"VITE_CONVEX_URL": "u"})).facts
+    assert work(plan(request(files, package=package, type=JobType.TEST))).facts == {}
+    assert "missingEnv" not in work(plan(request(files, package=package, env={"VITE_CONVEX_URL": "u"}))).facts
 
 
 OUT_DIRS = [
@@ -264,12 +270,12 @@ OUT_DIRS = [
 @pytest.mark.parametrize(("path", "text", "folders"), OUT_DIRS)
 def test_output_folders(path: str, text: str, folders: tuple[str, ...]) -> None:
     """A folder named in Vite's configuration comes before the usual ones, unless it is outside the project."""
-    assert plan(request({path: text})).outputs == (*folders, "dist", "build", "out", ".output")
+    assert work(plan(request({path: text}))).outputs == (*folders, "dist", "build", "out", ".output")
 
 
 def test_only_builds_have_output() -> None:
     """Tests and lints keep no files."""
-    assert plan(request(package={"scripts": {"test": "t"}}, type=JobType.TEST)).outputs == ()
+    assert work(plan(request(package={"scripts": {"test": "t"}}, type=JobType.TEST))).outputs == ()
 
 
 def test_submitted_node_modules_and_git() -> None:
