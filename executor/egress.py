@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from executor import spec
-from executor.images import NODE, PROXY, Images
+from executor.images import NODE, PROXY, PYTHON, Images
 from executor.sandbox import Engine, Guard, Sandbox, translated
 
 SOCKET_DIR = "/run/egress"
@@ -187,13 +187,13 @@ class Egress:
         self._lock = threading.Lock()
 
     def origins(self, guard: Guard) -> tuple[Origin, ...]:
-        """What may be reached: where the package managers in the image go, as they told when it was built, and more.
+        """What may be reached: where the package managers in the images go, as they told when built, and more.
 
         Raises: EngineFault, and what `guard` raises.
         """
         with self._lock:
             if not self._origins:
-                told = [Origin.parse(line) for line in self._read_registries(guard)]
+                told = [Origin.parse(line) for name in (NODE, PYTHON) for line in self._read_registries(name, guard)]
                 self._origins = tuple(dict.fromkeys([*told, *self._extra]))
             return self._origins
 
@@ -236,8 +236,8 @@ class Egress:
             if NETWORK not in {found["Name"] for found in self._engine.api.networks(names=[NETWORK])}:
                 self._engine.api.create_network(NETWORK, "bridge", options, labels={spec.LABEL: "1"})
 
-    def _read_registries(self, guard: Guard) -> list[str]:
-        image = self._images.ensure(self._engine.client, NODE)
+    def _read_registries(self, name: str, guard: Guard) -> list[str]:
+        image = self._images.ensure(self._engine.client, name)
         step = spec.Step(image, ("/bin/cat", REGISTRIES), workspace=False, trusted=True)
         with self._sandbox(self._settings(step)) as box:
             box.start([], guard)
