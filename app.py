@@ -20,12 +20,13 @@ import intake
 import logview
 import upkeep
 import wire
-from answers import RETRY_SOON_S, answering, json_answer, now, problem, whole_number
+from answers import answering, json_answer, now, problem, whole_number
 from artifacts import Shelf
-from config import Settings
+from config import VERSION, Settings
 from deliveries import Deliveries
-from errors import ArtifactNotFound, DiskLow, InvalidRequest, JobNotFound, Mistake, StoreUnavailable, StoreUnsuitable
+from errors import ArtifactNotFound, DiskLow, InvalidRequest, JobNotFound, Mistake
 from exposition import Exposition
+from health import Health
 from jobs import Artifact, Job, OutputChunk, Request, Status, is_id, iso
 from metrics import Tally
 from operations import Operations
@@ -34,7 +35,6 @@ from submission import Options
 
 log = logging.getLogger(__name__)
 
-VERSION = "0.1.0"
 #: The longest wait for one read or write on a connection (s). A body that stalls this long is answered 408.
 IO_SECONDS = 10.0
 #: How long Redis may take for one answer (s): a caller hears of its absence within a second, and asks again.
@@ -67,12 +67,18 @@ def create_app(
     api = Api(settings, store, shelf, submit)
     operate = Operations(store, shelf)
     delivered = Deliveries(store, settings.endpoints)
+    health = Health(store, shelf, settings.min_free_disk)
     exposed = Exposition(store, shelf, VERSION)
     app = Bottle()
     app.uninstall(True)  # its plugins turn dicts into answers; ours are bytes already
     for method, path, handler, _scope in (
         ("GET", "/", api.about, "open"),
-        ("GET", "/api/health", api.health, "open"),
+        ("GET", "/livez", health.live, "open"),
+        ("GET", "/readyz", health.ready, "open"),
+        ("GET", "/api/health", health.health, "open"),
+        ("GET", "/api/workers", health.workers, "operate"),
+        ("POST", "/api/workers/<worker>/drain", health.drain, "operate"),
+        ("POST", "/api/workers/<worker>/resume", health.resume, "operate"),
         ("GET", "/metrics", exposed.metrics, "operate"),
         ("GET", "/api/stats", api.stats, "read"),
         ("POST", "/api/jobs", api.create_job, "submit"),
@@ -123,39 +129,6 @@ class Api:
     def about(self) -> bytes:
         """What answers here."""
         return json_answer({"service": "Chef Workers", "version": VERSION, "status": "running", "timestamp": now()})
-
-    def health(self) -> bytes:
-        """Whether jobs can be taken, run and read: healthy, degraded (with why), or 503 unhealthy."""
-        body: dict[str, Any]
-        try:
-            closures = self._store.closures()
-            webhooks = self._webhooks()
-            self._store.check_suitable()
-            self._require_room()
-        except (StoreUnsuitable, DiskLow) as error:
-            body = {"status": "degraded", "redis": "connected", "error": str(error), "message": str(error)}
-        except StoreUnavailable as error:
-            return self._unhealthy(error)
-        else:
-            body = {"status": "healthy", "redis": "connected", **closures.to_json(), "webhooks": webhooks}
-        return json_answer({**body, "version": VERSION, "timestamp": now()})
-
-    def _webhooks(self) -> dict[str, Any]:
-        """How it stands with all receivers together; stats has each of them."""
-        lanes = self._store.lanes()
-        return {
-            "pending": sum(lane.pending for lane in lanes.values()),
-            "exhausted": sum(lane.exhausted for lane in lanes.values()),
-            "lagMs": max((lane.lag_ms for lane in lanes.values()), default=0),
-            "disabled": [name for name, lane in lanes.items() if lane.disabled_ms],
-        }
-
-    def _unhealthy(self, error: StoreUnavailable) -> bytes:
-        log.warning("unhealthy: %s", error)
-        response.set_header("Retry-After", str(RETRY_SOON_S))
-        sentence = "Redis does not answer."
-        body = {"status": "unhealthy", "redis": "unreachable", "error": sentence, "message": sentence}
-        return json_answer({**body, "version": VERSION, "timestamp": now()}, 503)
 
     def stats(self) -> bytes:
         """How many jobs are in each state, per queue, and which queues are closed and why."""

@@ -101,8 +101,8 @@ def health(settings: Settings) -> int:
 def worker_health(settings: Settings) -> int:
     """Look for a worker of this machine among those that give signs of life; 0 if there is one."""
     with contextlib.closing(Store(settings.redis_url, prefix=settings.redis_prefix, timeout_s=3)) as store:
-        mine = [worker for worker in store.workers() if worker.partition(":")[0] == socket.gethostname()]
-    print(*mine or ["none"])
+        mine = [worker for worker in store.workers() if worker.name.partition(":")[0] == socket.gethostname()]
+    print(*(worker.name for worker in mine) if mine else ["none"])
     return 0 if mine else 1
 
 

@@ -36,6 +36,8 @@ from errors import SetupError
 from events import DEFAULT_ENDPOINT, USUAL_EVENTS, Endpoint, Event
 from jobs import Limits
 
+VERSION = "0.1.0"
+
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _INSTALL_MS = 180_000
 _COMMAND_MS = 240_000

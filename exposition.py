@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from artifacts import Shelf
 from metrics import BUCKETS_MS, INFINITE, METRICS, PREFIX, SUM, Metric
-from store import ALL, Closures, Figures, Lane, Store
+from store import ALL, Closures, Figures, Lane, Store, WorkerSeen
 
 #: One value of a metric: its labels' values, and it.
 Sample = tuple[tuple[str, ...], float]
@@ -31,7 +31,7 @@ class Exposition:
         """All figures, in Prometheus' text format."""
         figures, queues = self._store.figures(), self._store.stats()
         lanes, closures, counters = self._store.lanes(), self._store.closures(), self._store.counters()
-        gauges = dict(_gauges(figures, queues, lanes, closures))
+        gauges = dict(_gauges(figures, queues, lanes, closures, self._store.workers()))
         gauges |= {"build": [((self._version,), 1)], "free_disk_bytes": [((), self._shelf.free_bytes())]}
         moves = {"leases_lost": counters.get("takeovers", 0), "stale_writes_refused": counters.get("stale_refused", 0)}
         counted = figures.counted | moves
@@ -96,16 +96,20 @@ def _histogram(name: str, metric: Metric, series: Mapping[tuple[str, ...], int])
 
 
 def _gauges(
-    figures: Figures, queues: Mapping[str, Mapping[str, int]], lanes: Mapping[str, Lane], closures: Closures
+    figures: Figures,
+    queues: Mapping[str, Mapping[str, int]],
+    lanes: Mapping[str, Lane],
+    closures: Closures,
+    workers: Sequence[WorkerSeen],
 ) -> Iterator[tuple[str, Sequence[Sample]]]:
     states = [((queue, state), number) for queue, counts in queues.items() for state, number in counts.items()]
     yield "jobs", [(labels, number) for labels, number in states if labels[1] not in ("completed", "failed")]
     yield "queue_oldest_age_seconds", [((queue,), age / 1000) for queue, age in figures.oldest_ms.items()]
     yield "queue_paused", [((queue,), int(bool({queue, ALL} & closures.paused.keys()))) for queue in queues]
-    yield "workers", [((), len(figures.workers))]
-    slots = sum(worker.slots for worker in figures.workers.values())
-    yield "slots", [(("busy",), figures.active), (("free",), max(0, slots - figures.active))]
-    ages = [((name,), worker.beat_age_ms / 1000) for name, worker in figures.workers.items()]
+    yield "workers", [((), len(workers))]
+    busy = sum(len(worker.jobs) for worker in workers)
+    yield "slots", [(("busy",), busy), (("free",), max(0, sum(worker.slots for worker in workers) - busy))]
+    ages = [((worker.name,), worker.beat_age_ms / 1000) for worker in workers]
     yield "worker_heartbeat_age_seconds", ages
     yield "webhook_pending", [((name,), lane.pending) for name, lane in lanes.items()]
     yield "webhook_exhausted", [((name,), lane.exhausted) for name, lane in lanes.items()]

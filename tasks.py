@@ -31,7 +31,7 @@ from errors import EngineFault, JobNotFound, LeaseLost, RunStopped, StorageFaile
 from events import DEFAULT_ENDPOINT
 from executor import EgressRules, Executor, Wish
 from executor.images import Images
-from jobs import Artifact, Conclusion, Job, Limits, OutputChunk, Phase, Reason, Request, Result, Status
+from jobs import Artifact, Conclusion, Job, Limits, OutputChunk, Phase, Reason, Request, Result, Status, iso
 from lease import Lease, Stop
 from metrics import Tally
 from payload import Form
@@ -54,6 +54,7 @@ RECORD_S = 120.0  # how long an end that Redis does not take is offered again; t
 settings = config.load_or_exit()
 logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 logging.getLogger("huey").propagate = False  # huey_consumer gives it a handler of its own
+STARTED_MS = time.time_ns() // 1_000_000
 OWNER = f"{socket.gethostname()}:{os.getpid()}"
 
 
@@ -98,12 +99,20 @@ huey = JobHuey(
     slot_is_free=executor.is_free,
 )
 courier = Courier(store, settings.endpoints, Form(settings.webhook_profile, settings.public_url or ""))
-pulse = Pulse(store, OWNER, settings.max_concurrent_workers, settings.lease_seconds / 3, tally)
 retention = Retention(
     max_age_ms=int(settings.keep_days * 86_400_000), max_jobs=settings.keep_jobs, max_bytes=settings.keep_bytes
 )
 running: dict[str, Lease] = {}
 engine_away = threading.Event()
+
+
+def facts() -> dict[str, Any]:
+    """What this worker says of itself."""
+    engine = "does not answer" if engine_away.is_set() else "answers"
+    return {"version": config.VERSION, "startedAt": iso(STARTED_MS), "engine": engine}
+
+
+pulse = Pulse(store, OWNER, settings.max_concurrent_workers, settings.lease_seconds / 3, tally, facts)
 
 
 def submit(request: Request, options: Options) -> Submitted:
@@ -257,6 +266,11 @@ def held_lease(job: Job) -> Iterator[Lease]:
 
 
 @huey.claim_if
+def may_claim() -> bool:
+    """False while this worker is drained, or has no engine to run a job at."""
+    return not pulse.drained and engine_is_there()
+
+
 def engine_is_there() -> bool:
     """False from a run's fault on until the Docker Engine answers again: an engine that is away for a minute would
     otherwise use up the attempts of every job that waits.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from artifacts import Shelf
 from errors import JobNotFound, MoveRefused, StorageFailed, StoreUnavailable
@@ -24,13 +26,18 @@ class Pulse:
     Waiting workers do the latter as they ask for jobs; when all are busy, nobody else would.
     """
 
-    def __init__(self, store: Store, worker: str, slots: int, every_s: float, tally: Tally) -> None:
-        """Nothing runs before start()."""
+    def __init__(
+        self, store: Store, worker: str, slots: int, every_s: float, tally: Tally, facts: Callable[[], dict[str, Any]]
+    ) -> None:
+        """`facts` is what the worker says of itself at each beat. Nothing runs before start()."""
         self._store = store
         self._worker = worker
         self._slots = slots
         self._every_s = every_s
         self._tally = tally
+        self._facts = facts
+        #: Whether this worker is to take no more jobs, as it heard at its last beat.
+        self.drained = False
         self._starting = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="pulse", daemon=True)
@@ -52,7 +59,7 @@ class Pulse:
     def _work(self) -> None:
         while True:
             try:
-                self._store.heartbeat(self._worker, self._slots)
+                self.drained = self._store.heartbeat(self._worker, self._slots, self._facts())
                 self._store.tick()
                 hand_in(self._store, self._tally)
             except StoreUnavailable as error:

@@ -28,6 +28,8 @@ local KEY = {
   last_chance = 'last_chance', --       SET     ids of active jobs that fail if they lose their worker once more
   workers = 'workers',       --          ZSET    worker -> moment until when it counts as alive
   slots = 'slots',           --          HASH    worker -> how many jobs it runs at once
+  worker_facts = 'worker_facts', --      HASH    worker -> what it says of itself, as JSON
+  drained = 'drained',       --          SET     workers that are to take no more jobs
   pace = 'pace',             --          HASH    <type> or * -> moving average of a run's ms
   -- ends
   ended = 'ended:',          -- <queue>:<status>  ZSET  finished jobs: id -> moment of the end

@@ -6,5 +6,7 @@ bring_about(now)
 for _, worker in ipairs(due(key('workers'), now)) do
   redis.call('ZREM', key('workers'), worker)
   redis.call('HDEL', key('slots'), worker)
+  redis.call('HDEL', key('worker_facts'), worker)
+  redis.call('SREM', key('drained'), worker)
 end
 return 'ok'

@@ -22,7 +22,9 @@ from store.values import (
     Rules,
     Submitted,
     Waiting,
+    WorkerSeen,
 )
+from store.workers import Workers
 
 __all__ = [
     "ALL",
@@ -38,10 +40,11 @@ __all__ = [
     "Store",
     "Submitted",
     "Waiting",
+    "WorkerSeen",
 ]
 
 
-class Store(Admission, Moves, Outbox, Lanes, Reading, Queues, Keeping, Metering, Suitability):
+class Store(Admission, Moves, Outbox, Lanes, Reading, Queues, Workers, Keeping, Metering, Suitability):
     """All that the service keeps, on one Redis server. Safe to share between threads; opens no connection before use.
 
     Every method may raise errors.StoreUnavailable: Redis does not answer in time, or refuses writes.

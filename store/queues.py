@@ -1,4 +1,4 @@
-"""The queues as a whole: pausing and draining them, the workers that serve them, and why a job waits."""
+"""The queues as a whole: pausing and draining them, and why a job waits."""
 
 from __future__ import annotations
 
@@ -29,22 +29,6 @@ class Queues(Connection):
         with translated(), self._pipeline() as pipe:
             paused, draining = pipe.hgetall(self._key("paused")).hgetall(self._key("draining")).execute()
         return Closures(_closures(paused), _closures(draining))
-
-    def heartbeat(self, worker: str, slots: int) -> None:
-        """Say that a worker lives and runs up to `slots` jobs at once; it counts as gone after the time of a lease."""
-        self._run("heartbeat", worker, slots, self.lease_ms)
-
-    def worker_gone(self, worker: str) -> None:
-        """Say that a worker has stopped."""
-        with translated(), self._pipeline() as pipe:
-            pipe.zrem(self._key("workers"), worker).hdel(self._key("slots"), worker).execute()
-
-    def workers(self) -> list[str]:
-        """The workers that have been heard of within the time of a lease."""
-        with translated():
-            seconds, micros = self._redis.time()
-            now_ms = seconds * 1000 + micros // 1000
-            return [name.decode() for name in self._redis.zrangebyscore(self._key("workers"), now_ms, "+inf")]
 
     def waiting(self, job_id: str) -> Waiting | None:
         """Why a pending job waits and when it may start; None for any other job."""

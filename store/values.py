@@ -179,3 +179,29 @@ class Lane:
             "lastAcceptedAt": iso(self.accepted_ms),
             "disabled": disabled if self.disabled_ms else None,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """A worker that gives signs of life: for how long the last one is past (ms), and how many jobs it runs at once.
+
+    `facts` is what it says of itself, `jobs` the ids of those it runs; a drained one takes no more.
+    """
+
+    name: str
+    beat_age_ms: int
+    slots: int
+    facts: dict[str, Any]
+    drained: bool
+    jobs: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As the API shows it."""
+        return {
+            "name": self.name,
+            "slots": self.slots,
+            "jobs": list(self.jobs),
+            "drained": self.drained,
+            "heartbeatAgeMs": self.beat_age_ms,
+            **self.facts,
+        }

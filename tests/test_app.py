@@ -66,22 +66,6 @@ def test_about(api: Client) -> None:
     assert answer == {"service": "Chef Workers", "version": "0.1.0", "status": "running"}
 
 
-def test_healthy(api: Client) -> None:
-    """Health says healthy and connected while Redis answers."""
-    answer = api.get("/api/health").json
-
-    assert (answer["status"], answer["redis"]) == ("healthy", "connected")
-
-
-def test_unhealthy(away: Client) -> None:
-    """Health says unhealthy with 503, an error and when to ask again while Redis is away."""
-    answer = away.get("/api/health", status=503)
-
-    assert answer.json["status"] == "unhealthy"
-    assert answer.json["error"] == answer.json["message"] == "Redis does not answer."
-    assert answer.headers["Retry-After"] == "2"
-
-
 def test_submission_of_the_original_client(api: Client, store: Store) -> None:
     """What the original client posts is answered with 201 and the four fields that it reads, and is stored."""
     body = {
@@ -132,7 +116,7 @@ def test_head(api: Client, store: Store, shelf: Shelf) -> None:
     """HEAD answers like GET, with the same length and no body."""
     built = finish(store, shelf, claimed(store), FILES)
 
-    for path in ("/", "/api/health", f"/api/jobs/{built.id}", f"/api/jobs/{built.id}/artifacts/index.html"):
+    for path in ("/", "/livez", f"/api/jobs/{built.id}", f"/api/jobs/{built.id}/artifacts/index.html"):
         head = api.head(path)
 
         assert head.body == b""

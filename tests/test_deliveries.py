@@ -124,13 +124,13 @@ def test_disabled_endpoint(api: Client, store: Store) -> None:
     store.disable_endpoint(delivery, Try(410, 1, "HTTP 410 gone"))
 
     shown = api.get("/api/stats").json["webhooks"]
-    health = api.get("/api/health").json["webhooks"]
+    health = api.get("/api/health").json["checks"]["webhooks"]
 
     assert shown["default"]["disabled"]["note"] == "HTTP 410 gone"
     assert (shown["default"]["pending"], shown["ops"]["disabled"], shown["ops"]["pending"]) == (1, None, 0)
     assert (health["disabled"], health["pending"], health["exhausted"]) == (["default"], 1, 0)
     assert api.post("/api/webhooks/default/enable").json["disabled"] is None
-    assert api.get("/api/health").json["webhooks"]["disabled"] == []
+    assert api.get("/api/health").json["checks"]["webhooks"]["disabled"] == []
     assert len(due(store)) == 1
     api.post("/api/webhooks/unknown/enable", status=404)
 

@@ -17,7 +17,7 @@ LEVELS = {
     1: {"store", "webhook", "payload", "executor", "artifacts", "machine"},
     2: {"tasks", "consumer", "delivery", "upkeep"},
     3: {"app", "answers", "operations", "deliveries", "server", "wire", "logview", "cli", "demo", "stack",
-        "secret_settings", "exposition"},
+        "secret_settings", "exposition", "health"},
 }  # fmt: skip
 LEVEL_OF = {module: level for level, modules in LEVELS.items() for module in modules}
 #: Outside libraries with one home each (and the machine, which only looks whether they answer).
@@ -25,7 +25,7 @@ HOMES = {
     "redis": {"store", "machine"},
     "docker": {"executor", "machine"},
     "huey": {"tasks", "consumer"},
-    "bottle": {"exposition", "app", "answers", "operations", "deliveries"},
+    "bottle": {"health", "exposition", "app", "answers", "operations", "deliveries"},
     "requests": {"webhook", "executor", "stack", "demo", "cli"},
     "pydantic_settings": {"config"},
 }
