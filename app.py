@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import json
 import logging
 import re
 import time
@@ -295,7 +294,6 @@ def _end(tally: Tally) -> None:
     method = request.method if route != "none" else "other"  # whoever asks could make up any number of them
     tally.count("http_requests", method, route, str(response.status_code))
     tally.observe("http_request_seconds", seconds, method, route)
-    # JSON because it escapes: no path can begin a line of its own in the log.
     event = {
         "method": request.method,
         "path": request.environ["bottle.raw_path"][:500],
@@ -303,7 +301,7 @@ def _end(tally: Tally) -> None:
         "ms": round(seconds * 1000, 2),
         "request": request.environ["chef.request_id"],
     }
-    log.info("request %s", json.dumps(event))
+    log.info("request", extra=event)
 
 
 def _add_headers() -> None:

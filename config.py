@@ -15,7 +15,7 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -345,6 +345,9 @@ class WorkerSettings(_Group):
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda text: str(text).upper())
     ] = Field("INFO", description="Least weight of the service's own log lines: DEBUG, INFO, WARNING or ERROR.")
+    log_format: Literal["console", "json"] = Field(
+        "console", description="Form of these lines: console (text) or json (one object in each)."
+    )
 
     @field_validator("retry_cap_seconds")
     @classmethod
@@ -389,6 +392,14 @@ class Settings(
     def webhook_secrets(self) -> tuple[str, ...]:
         """The signing secrets, the newest first; empty when no address is set and none is given."""
         return receivers.signing_secrets(self.webhook_secret.get_secret_value()) if self.webhook_secret else ()
+
+    @property
+    def secret_values(self) -> tuple[str, ...]:
+        """Everything that no log may show."""
+        given = [value.get_secret_value() for value in dict(self).values() if isinstance(value, SecretStr)]
+        signing = [secret for endpoint in self.endpoints.values() for secret in endpoint.secrets]
+        password = urlsplit(self.redis_url).password
+        return (*given, *signing, *self.webhook_secrets, *([password] if password else []))
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:

@@ -1,5 +1,6 @@
 """How gunicorn serves the API: gunicorn -c gunicorn.conf.py "app:wsgi()". Each number with its reason."""
 
+import logs
 from config import load_or_exit
 from server import ApiWorker, head_arrived
 
@@ -34,12 +35,7 @@ limit_request_field_size = 8190
 #: Requests are logged by app.py, one line each, escaped; all lines go to standard error.
 accesslog = None
 loglevel = settings.log_level.lower()
-logconfig_dict = {
-    "formatters": {"line": {"format": "%(asctime)s [%(process)d] %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
-    "root": {"level": settings.log_level, "handlers": ["stderr"]},
-    "loggers": {},
-}
+logconfig_dict = logs.configuration(settings.log_level, settings.log_format, settings.secret_values)
 #: A socket that takes commands at run time, which nobody here needs.
 control_socket_disable = True
 

@@ -22,6 +22,7 @@ from huey import crontab
 from huey.signals import SIGNAL_INTERRUPTED
 
 import config
+import logs
 import retry
 import upkeep
 from artifacts import Shelf, Writer
@@ -52,8 +53,7 @@ HAND_BACK_S = 10.0  # containers die in well under a second each; then the jobs 
 RECORD_S = 120.0  # how long an end that Redis does not take is offered again; the containers are gone by then
 
 settings = config.load_or_exit()
-logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-logging.getLogger("huey").propagate = False  # huey_consumer gives it a handler of its own
+logs.configure(settings.log_level, settings.log_format, settings.secret_values)
 STARTED_MS = time.time_ns() // 1_000_000
 OWNER = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -127,8 +127,8 @@ def run_job(job: Job, slot: int) -> None:
 
     The record brings the webhook with it; delivery.py sends it.
     """
-    log.info("job %s: attempt %s starts, a %s in slot %s", job.id, job.attempt, job.type, slot)
-    with held_lease(job) as lease:
+    with logs.bound(job=job.id, attempt=job.attempt), held_lease(job) as lease:
+        log.info("attempt starts", extra={"type": job.type.value, "slot": slot})
         try:
             result = run_attempt(job, slot, lease)
         except RunStopped:
@@ -180,7 +180,8 @@ def record(job: Job, result: Result) -> None:
     if not kept:
         log.error("job %s: the store was away too long to record its end; it runs again when its lease is over", job.id)
         return
-    log.info("job %s: %s %s %s", job.id, result.conclusion, result.reason or "", again.why if again else "")
+    how = {"conclusion": result.conclusion.value, "reason": result.reason and result.reason.value}
+    log.info("attempt ended", extra=how | {"retry": again.why} if again else how)
     for phase in result.phases:
         tally.observe("job_phase_seconds", phase.duration_ms / 1000, job.type, phase.name)
     if again is None:
@@ -190,7 +191,7 @@ def record(job: Job, result: Result) -> None:
 
 def end_stopped(job: Job, lease: Lease) -> None:
     """The run was stopped and its containers are gone: say so, give the job back, or leave it to its new owner."""
-    log.info("job %s: attempt %s stopped, %s", job.id, job.attempt, lease.stop_reason)
+    log.info("attempt stopped", extra={"why": lease.stop_reason and lease.stop_reason.value})
     if lease.stop_reason is Stop.CANCELLED:
         reason = Reason(store.get(job.id).cancel_reason or Reason.CANCELLED)
         record(job, Result(Conclusion.CANCELLED, reason, "Cancelled while it ran."))
@@ -301,6 +302,7 @@ def hand_back(signal: str, task: object) -> None:
 @huey.on_startup()
 def start() -> None:
     """Begin what goes on beside the jobs. Huey calls this in each worker thread; once is enough."""
+    logs.take_over("huey")
     require_suitable_store()
     pulse.start()
     courier.start()

@@ -363,14 +363,14 @@ def test_request_ids(api: Client, given: str, kept: bool) -> None:
 
 
 def test_request_log(api: Client, caplog: pytest.LogCaptureFixture) -> None:
-    """Each request is one line of JSON in the log; no path can begin a line of its own."""
+    """Each request is one record with what it was and how long it took."""
     caplog.set_level(logging.INFO, "app")
 
     api.get("/a%0d%0a%7B%22status%22:200%7D%1b[2J", headers={"X-Request-Id": "r-2"}, status=404)
 
     (record,) = caplog.records
-    event = json.loads(record.getMessage().removeprefix("request "))
-    assert record.getMessage().isprintable()
+    event = vars(record)
+    assert record.getMessage() == "request"
     assert (event["method"], event["status"], event["request"]) == ("GET", 404, "r-2")
     assert event["path"] == '/a\r\n{"status":200}\x1b[2J'
     assert event["ms"] >= 0

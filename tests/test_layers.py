@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = {
     0: {
-        "allowance", "metrics",
+        "allowance", "metrics", "logs",
         "config", "errors", "reasons", "submission", "jobs", "intake", "npm", "paths", "retry", "lease", "events",
         "addresses", "receivers", "steps",
     },
@@ -28,6 +28,8 @@ HOMES = {
     "bottle": {"health", "exposition", "app", "answers", "operations", "deliveries"},
     "requests": {"webhook", "executor", "stack", "demo", "cli"},
     "pydantic_settings": {"config"},
+    "structlog": {"logs"},
+    "prometheus_client": {"exposition"},
 }
 SOURCES = sorted([*ROOT.glob("*.py"), *ROOT.glob("executor/**/*.py"), *ROOT.glob("store/**/*.py")])
 
