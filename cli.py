@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import requests
-
 import config
 import demo
 import machine
@@ -87,17 +85,6 @@ def work(settings: Settings) -> int:
     os.execv(command[0], command)  # noqa: S606  (a program of our own environment, with arguments of our own)
 
 
-def health(settings: Settings) -> int:
-    """Ask the API of this machine; 0 if it serves."""
-    try:
-        answer = requests.get(f"http://127.0.0.1:{settings.port}/api/health", timeout=4)
-    except requests.RequestException as error:
-        print(error)
-        return 1
-    print(answer.text)
-    return 0 if answer.ok else 1
-
-
 def worker_health(settings: Settings) -> int:
     """Look for a worker of this machine among those that give signs of life; 0 if there is one."""
     with contextlib.closing(Store(settings.redis_url, prefix=settings.redis_prefix, timeout_s=3)) as store:
@@ -135,7 +122,6 @@ COMMANDS: dict[str, tuple[Callable[[Settings], int], str]] = {
     "images": (make_images, "make the job images"),
     "base": (show_base, "print the image that the service's own image is built on"),
     "worker": (work, "run jobs until SIGTERM"),
-    "health": (health, "whether the API of this machine serves"),
     "worker-health": (worker_health, "whether a worker of this machine lives"),
     "secrets": (make_secrets, "write the secrets that .env lacks"),
     "config": (show_config, "print the settings in effect, secrets hidden"),

@@ -45,7 +45,7 @@ def test_stop_waits_long_enough(part: str, least: int) -> None:
     assert int(unit(part)["TimeoutStopSec"]) >= least
 
 
-@pytest.mark.parametrize("text", [COMPOSE, (ROOT / "Dockerfile").read_text(), UNITS["worker"].read_text()])
+@pytest.mark.parametrize("text", [COMPOSE, UNITS["worker"].read_text()])
 def test_commands_exist(text: str) -> None:
     """Each command of ours that is called is one of cli.py's."""
     called = re.findall(r'cli\.py"?,? "?([a-z-]+)', text)

@@ -26,7 +26,7 @@ HOMES = {
     "docker": {"executor", "machine"},
     "huey": {"tasks", "consumer"},
     "bottle": {"health", "exposition", "app", "answers", "operations", "deliveries"},
-    "requests": {"webhook", "executor", "stack", "demo", "cli"},
+    "requests": {"webhook", "executor", "stack", "demo"},
     "pydantic_settings": {"config"},
     "structlog": {"logs"},
     "prometheus_client": {"exposition"},
