@@ -13,6 +13,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
@@ -173,6 +174,14 @@ class ConvexSettings(_Group):
     )
     webhook_result_path: HookPath = Field("/api/v1/hooks/worker-result", description="Path that receives results.")
     webhook_progress_path: HookPath = Field("/api/v1/hooks/worker-progress", description="Path that receives progress.")
+    webhook_upload_path: HookPath = Field(
+        "/api/v1/hooks/worker-upload", description="Path that gives out addresses for uploads (see CONVEX_UPLOAD)."
+    )
+    convex_upload: Literal["none", "artifacts", "log"] = Field(
+        "none",
+        description="What is uploaded into Convex storage before a result is posted: none, artifacts (the first 64, in "
+        "all 50 MB) or log (all that is kept of it). Needs CONVEX_URL.",
+    )
     webhook_endpoints: SecretStr | None = Field(
         None,
         description="Further receivers, which jobs choose by name: a JSON object of the form "
@@ -210,6 +219,13 @@ class ConvexSettings(_Group):
     def _there_if_needed(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is None and (info.data.get("convex_url") or info.data.get("convex_site_url")):
             raise ValueError("must be set when CONVEX_URL or CONVEX_SITE_URL is: results are never posted unsigned")
+        return value
+
+    @field_validator("convex_upload")
+    @classmethod
+    def _knows_where(cls, value: str, info: ValidationInfo) -> str:
+        if value != "none" and not info.data.get("convex_url"):
+            raise ValueError("needs CONVEX_URL: files go to the deployment's own address, not to its HTTP actions")
         return value
 
     @field_validator("webhook_endpoints")
@@ -407,6 +423,9 @@ class Settings(
         paths = {"result": self.webhook_result_path, "progress": self.webhook_progress_path}
         how = (str(self.requests_ca_bundle or ""), self.webhook_allow_private)
         convex = Endpoint(self.site_url, self.webhook_secrets, paths, *how) if self.site_url else None
+        if convex and self.convex_upload != "none":
+            upload = {"upload": self.webhook_upload_path}
+            convex = replace(convex, paths=paths | upload, storage=self.convex_url or "")
         named = self.webhook_endpoints.get_secret_value() if self.webhook_endpoints else "{}"
         return ({DEFAULT_ENDPOINT: convex} if convex else {}) | receivers.endpoints(named, paths, *how)
 

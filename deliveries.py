@@ -61,7 +61,7 @@ class Deliveries:
         return json_answer({"endpoint": name, **self._store.lanes([name])[name].to_json()})
 
     def test(self) -> bytes:
-        """Post a signed event that tells of no job to both paths of each endpoint, or of one, and say how it went."""
+        """Post a signed event that tells of no job to every path of each endpoint, or of one, and say how it went."""
         wanted = said("endpoint")["endpoint"]
         if wanted and wanted not in self._endpoints:
             raise self._unknown()

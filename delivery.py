@@ -6,13 +6,17 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
-from errors import JobNotFound, StoreUnavailable
-from events import Delivery, Endpoint, Event, Try
-from payload import Form, news_body, result_body
+from errors import JobNotFound, LeaseLost, StoreUnavailable
+from events import ENDS, Delivery, Endpoint, Event, Try
+from jobs import Job
+from payload import Form, Stored, news_body, result_body
 from store import Store
+from uploads import Brought, Uploads
 from webhook import Outcome, Sender, Verdict, retry_delay_ms
 
 log = logging.getLogger(__name__)
@@ -21,6 +25,11 @@ PARALLEL = 4  # a self-hosted Convex proxy serves four HTTP actions at once
 LEASE_MS = 30_000  # twice a delivery's own deadline: nobody else posts the same one meanwhile
 LOG_TAIL_LINES = 40
 LONGEST_WAIT_S = 1.0
+#: So many tries of a result end with an upload that failed, and the next one comes soon. Later ones go without the
+#: file: how a job ended matters more.
+UPLOAD_TRIES = 1
+
+Bring = Callable[[Job, Delivery], Brought]
 
 
 class Posts(Protocol):
@@ -45,11 +54,13 @@ class Courier:
     Several couriers may run at once; each delivery is leased to one of them.
     """
 
-    def __init__(self, store: Store, endpoints: Mapping[str, Endpoint], form: Form) -> None:
-        """Nothing runs before start()."""
+    def __init__(
+        self, store: Store, endpoints: Mapping[str, Endpoint], form: Form, uploads: Uploads | None = None
+    ) -> None:
+        """Nothing runs before start(). Endpoints that store files get them by `uploads`."""
         self._store = store
         self._form = form
-        self._lanes = {name: Lane(name, store, Sender(endpoint), form) for name, endpoint in endpoints.items()}
+        self._lanes = {name: self._lane(name, endpoint, uploads) for name, endpoint in endpoints.items()}
         self._starting = threading.Lock()
         self._started = False
 
@@ -70,6 +81,11 @@ class Courier:
         for lane in self._lanes.values():
             lane.join(deadline)
 
+    def _lane(self, name: str, endpoint: Endpoint, uploads: Uploads | None) -> Lane:
+        sender = Sender(endpoint)
+        bring = partial(uploads.bring, sender, lease_ms=LEASE_MS) if uploads and endpoint.storage else None
+        return Lane(name, self._store, sender, self._form, bring)
+
     def _add_forgotten_lanes(self) -> None:
         try:
             known = self._store.lanes()
@@ -83,12 +99,13 @@ class Courier:
 class Lane:
     """The deliveries to one endpoint, at most four at once."""
 
-    def __init__(self, endpoint: str, store: Store, posts: Posts, form: Form) -> None:
-        """Nothing runs before start()."""
+    def __init__(self, endpoint: str, store: Store, posts: Posts, form: Form, bring: Bring | None = None) -> None:
+        """Nothing runs before start(). `bring` takes files of a job to where they are kept, before its result."""
         self._endpoint = endpoint
         self._store = store
         self._posts = posts
         self._form = form
+        self._bring = bring
         self._stopping = threading.Event()
         self._turn = threading.Lock()
         # Daemons: what hangs in a receiver must not keep the process from ending.
@@ -137,22 +154,34 @@ class Lane:
 
     def _deliver(self, delivery: Delivery) -> None:
         try:
-            body = self._body(delivery)
+            outcome = self._try(delivery)
         except JobNotFound:
             self._store.give_up_delivery(delivery, Try(note="the job was removed"))
-            return
+        except LeaseLost as error:
+            log.warning("%s", error)
         except (ValueError, KeyError, TypeError) as error:
             log.exception("%s: the record of %s is broken", delivery.id, delivery.job_id)
             self._store.give_up_delivery(delivery, Try(note=f"the record is broken: {error!r}"))
-            return
-        self._settle(delivery, self._posts.post(delivery.message_id, delivery.event.path, body))
+        else:
+            self._settle(delivery, outcome)
 
-    def _body(self, delivery: Delivery) -> bytes:
+    def _try(self, delivery: Delivery) -> Outcome:
+        """Files first, where any are wanted, then the event. A result waits a while for files that fail."""
         job = self._store.get(delivery.job_id)
-        if delivery.event.path == "progress":
-            return news_body(job, delivery, self._form)
+        if delivery.event not in ENDS:
+            body = news_body(job, delivery, self._form)
+        else:
+            brought = self._bring(job, delivery) if self._bring else Brought(Stored())
+            if failure := brought.failure:
+                log.warning("%s: an upload failed: %s", delivery.id, failure.note)
+                if failure.verdict is Verdict.RETRY and delivery.attempt <= UPLOAD_TRIES:
+                    return replace(failure, note=f"upload: {failure.note}")
+            body = result_body(job, delivery, self._log_tail(job), self._form, brought.stored)
+        return self._posts.post(delivery.message_id, delivery.event.path, body)
+
+    def _log_tail(self, job: Job) -> str:
         chunks = self._store.log(job.id, max(0, job.log_lines - LOG_TAIL_LINES))
-        return result_body(job, delivery, "".join(chunk.text for chunk in chunks), self._form)
+        return "".join(chunk.text for chunk in chunks)
 
     def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
         """Record what became of it. Progress is worth one try: the next one says more."""

@@ -36,6 +36,8 @@ USUAL_EVENTS = ENDS | {Event.PROGRESS}
 class Endpoint:
     """A receiver of webhooks. `url` has no closing slash; `paths` has one path for results and one for progress.
 
+    One that stores files has a path called upload too, and `storage`, the address of its Convex deployment.
+
     `secrets` are those that sign, the newest first; `ca_bundle` is a PEM file of the only certificate authorities to
     trust, or empty for the system's and certifi's. `private` allows a public name to lead to a private address.
     """
@@ -45,6 +47,7 @@ class Endpoint:
     paths: dict[str, str]
     ca_bundle: str = ""
     private: bool = False
+    storage: str = ""
 
 
 @dataclass(frozen=True, slots=True)

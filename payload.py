@@ -10,7 +10,7 @@ import bisect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -21,6 +21,8 @@ MAX_BODY_BYTES = 20_000
 MESSAGE_BYTES = 3_000
 RESULT_BYTES = 4_000
 ENTRY_MESSAGE_BYTES = 400
+#: What stored artifacts leave to the log; they have all other room, because only those that are told are of use.
+LOG_BYTES = 3_000
 PHASES_BYTES = 1_500
 ARTIFACT_BYTES = 5_000
 #: What a test of an endpoint tells; receivers take no other notice of it than their answer.
@@ -39,8 +41,16 @@ class Form:
     base_url: str = ""
 
 
-def result_body(job: Job, delivery: Delivery, log_tail: str, form: Form) -> bytes:
-    """The body that tells how a job ended. It is the same at every try.
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where files of a job are in Convex storage: artifacts by path -> storage id; the log as `logFile` shows it."""
+
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    log: Mapping[str, Any] | None = None
+
+
+def result_body(job: Job, delivery: Delivery, log_tail: str, form: Form, stored: Stored | None = None) -> bytes:
+    """The body that tells how a job ended. It is the same at every try, but for files that were stored in between.
 
     What does not fit is cut: the end of messages, the beginning of the log, the last of `artifactCount` artifacts, and
     of the result the entries that matter least (`casesCut` and the like), then whole parts (`resultOmitted`).
@@ -58,7 +68,6 @@ def result_body(job: Job, delivery: Delivery, log_tail: str, form: Form) -> byte
         "phases": _first_that_fit(result.get("phases", []), PHASES_BYTES),
         "result": summary,
         "resultOmitted": omitted,
-        "artifacts": _first_that_fit(_linked(job, form), ARTIFACT_BYTES),
         "artifactCount": len(job.artifacts),
         "links": _links(job, form),
         "durationMs": job.duration_ms,
@@ -66,7 +75,8 @@ def result_body(job: Job, delivery: Delivery, log_tail: str, form: Form) -> byte
     }
     if form.profile == "chef":
         body |= {"error": message if job.status is Status.FAILED else "", "duration": job.duration_ms}
-    body = _without_gaps(body)
+    body = _without_gaps(body | {"logFile": stored.log if stored else None})
+    body["artifacts"] = _artifacts(job, form, stored, MAX_BODY_BYTES - len(_encode(body)))
     names = ("output", "logs") if form.profile == "chef" else ("output",)
     return _encode(body | _log_fields(log_tail, MAX_BODY_BYTES - len(_encode(body)), names))
 
@@ -111,10 +121,18 @@ def _links(job: Job, form: Form) -> dict[str, str]:
     return links
 
 
-def _linked(job: Job, form: Form) -> list[dict[str, Any]]:
+def _artifacts(job: Job, form: Form, stored: Stored | None, left: int) -> Sequence[object]:
+    """The first artifacts, each with its storage id or else a link."""
     base = f"{form.base_url}/api/jobs/{job.id}/artifacts/"
-    # Half of a surrogate pair has no form in an address: such a file is had through the archive.
-    return [{**each, "href": base + quote(each["path"], errors="replace")} for each in job.artifacts]
+    ids = stored.artifacts if stored else {}
+    linked = [
+        {**each, "storageId": ids[each["path"]]}
+        if each["path"] in ids
+        # Half of a surrogate pair has no form in an address: such a file is had through the archive.
+        else {**each, "href": base + quote(each["path"], errors="replace")}
+        for each in job.artifacts
+    ]
+    return _first_that_fit(linked, max(ARTIFACT_BYTES, left - LOG_BYTES) if ids else ARTIFACT_BYTES)
 
 
 def _without_gaps(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from payload import Form
 from store import Retention, Rules, Store, Submitted
 from submission import Options
 from upkeep import Pulse
+from uploads import Uploads
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,12 @@ huey = JobHuey(
     url=settings.redis_url,
     slot_is_free=executor.is_free,
 )
-courier = Courier(store, settings.endpoints, Form(settings.webhook_profile, settings.public_url or ""))
+courier = Courier(
+    store,
+    settings.endpoints,
+    Form(settings.webhook_profile, settings.public_url or ""),
+    Uploads(store, shelf, settings.convex_upload),
+)
 retention = Retention(
     max_age_ms=int(settings.keep_days * 86_400_000), max_jobs=settings.keep_jobs, max_bytes=settings.keep_bytes
 )

@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -32,6 +33,10 @@ from events import Endpoint
 DEADLINE_S = 15.0
 CONNECT_S = 5.0
 READ_BYTES = 64 << 10
+UPLOAD_DEADLINE_S = 60.0
+UPLOAD_PATH = "/api/storage/upload"
+#: By this Content-Type the receiver tells our files from the app's own (convex/src/files.ts).
+FILE_TYPE = "application/vnd.chef-workers.file"
 RETRY_AFTER_CAP_S = 86_400.0
 #: Waits after the first, second, … failed try; after the last one a delivery is given up, three days on.
 RETRY_DELAYS_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -129,38 +134,67 @@ class Sender:
 
         Never raises for what the network or the receiver does: that is the outcome.
         """
+        return self.ask(message_id, path, body)[0]
+
+    def ask(self, message_id: str, path: str, body: bytes) -> tuple[Outcome, bytes]:
+        """post(), and what the answer holds: its first 64 KB."""
         signature = sign(self._endpoint.secrets, message_id, int(time.time()), body)
-        headers = {"Content-Type": "application/json", "User-Agent": "chef-workers", **signature}
+        headers = {"Content-Type": "application/json", **signature}
+        return self._exchange(self._endpoint.url + self._endpoint.paths[path], headers, body, self._deadline_s)
+
+    def upload(self, url: str, content: BinaryIO, size: int, sha256: str) -> tuple[Outcome, bytes]:
+        """One try to put a file where an upload URL of Convex leads; the answer is as in ask().
+
+        Only the URL's path and token count: the file goes to the deployment that the settings name, so no answer can
+        send it anywhere else, and a deployment may know itself under a name that is of no use here.
+
+        Raises:
+            ValueError: `url` is no upload URL of Convex.
+        """
+        place = urlsplit(url)
+        if not place.path.endswith(UPLOAD_PATH) or not place.query:
+            raise ValueError("this is no upload URL of Convex")
+        digest = base64.b64encode(bytes.fromhex(sha256)).decode()
+        headers = {"Content-Type": FILE_TYPE, "Digest": f"sha-256={digest}"}
+        target = f"{self._endpoint.storage}{UPLOAD_PATH}?{place.query}"
+        return self._exchange(target, headers, content if size else b"", UPLOAD_DEADLINE_S)
+
+    def _exchange(
+        self, url: str, headers: dict[str, str], body: BinaryIO | bytes, deadline_s: float
+    ) -> tuple[Outcome, bytes]:
         started = time.monotonic()
-        with _Deadline(self._deadline_s, self._endpoint.private) as deadline:
+        content = b""
+        with _Deadline(deadline_s, self._endpoint.private) as deadline:
             try:
-                answer = self._send(self._endpoint.url + self._endpoint.paths[path], headers, body)
+                answer = self._send(url, {"User-Agent": "chef-workers", **headers}, body, deadline_s)
                 deadline.check()
                 # The status is the answer: what becomes of the rest must not make a receiver see a job twice.
-                status, note = answer.status_code, f"HTTP {answer.status_code} {_first_words(answer)}".strip()
+                status, content = answer.status_code, _content(answer)
+                note = f"HTTP {status} {_first_words(content)}".strip()
                 retry_after_s = _retry_after_s(answer.headers.get("Retry-After", ""), time.time())
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
-                late = f"no answer within {self._deadline_s:g} s"
+                late = f"no answer within {deadline_s:g} s"
                 status, retry_after_s, note = 0, 0.0, late if deadline.passed else f"no answer: {_cause(error)}"
-        return Outcome(_verdict(status), status, retry_after_s, note, int((time.monotonic() - started) * 1_000))
+        duration_ms = int((time.monotonic() - started) * 1_000)
+        return Outcome(_verdict(status), status, retry_after_s, note, duration_ms), content
 
     def close(self) -> None:
         """Close the calling thread's connection; those of other threads end with their threads."""
         if adapter := self._own.__dict__.pop("adapter", None):
             adapter.close()
 
-    def _send(self, url: str, headers: dict[str, str], body: bytes) -> requests.Response:
+    def _send(self, url: str, headers: dict[str, str], body: BinaryIO | bytes, deadline_s: float) -> requests.Response:
         # An adapter rather than a session: it follows nothing, keeps no cookies and reads no environment.
         if not hasattr(self._own, "adapter"):
             self._own.adapter = _Adapter(self._endpoint.ca_bundle)
         request = requests.Request("POST", url, headers, data=body).prepare()
         adapter: _Adapter = self._own.adapter
         trust = self._endpoint.ca_bundle or True
-        return adapter.send(request, stream=True, timeout=self._deadline_s, verify=trust)
+        return adapter.send(request, stream=True, timeout=deadline_s, verify=trust)
 
 
-def _first_words(answer: requests.Response) -> str:
-    """What the answer's body says, for the note. A body beyond 64 KB, or late, costs the connection."""
+def _content(answer: requests.Response) -> bytes:
+    """The beginning of the answer's body. A body beyond 64 KB, or late, costs the connection."""
     content, ended = b"", False
     with suppress(urllib3.exceptions.HTTPError, OSError):
         while len(content) < READ_BYTES and not ended:
@@ -170,6 +204,11 @@ def _first_words(answer: requests.Response) -> str:
     if not ended:
         answer.raw.close()
     answer.raw.release_conn()
+    return content
+
+
+def _first_words(content: bytes) -> str:
+    """What an answer's body says, for the note."""
     words = " ".join(content[:400].decode("utf-8", "replace").split())
     return "".join(each for each in words[:200] if each.isprintable())
 
@@ -299,12 +338,12 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """requests' transport over one watched connection."""
+    """requests' transport over watched connections, one to each host."""
 
     def __init__(self, ca_bundle: str) -> None:
         # The system's authorities, to which requests adds certifi's, or those of the bundle alone.
         self._context = ssl.create_default_context(cafile=ca_bundle or None)
-        super().__init__(pool_connections=1, pool_maxsize=1)
+        super().__init__(pool_connections=2, pool_maxsize=1)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, ssl_context=self._context, **kwargs)

@@ -204,7 +204,7 @@ local function drop_delivery(id)
     redis.call('ZREM', key(name, lane), id)
   end
   redis.call('SREM', key('told', job_id), id)
-  redis.call('DEL', key('delivery', id))
+  redis.call('DEL', key('delivery', id), key('stored', id))
 end
 
 -- What an event before the end tells, as fields of a delivery.

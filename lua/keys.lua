@@ -42,6 +42,7 @@ local KEY = {
   -- webhooks; a delivery's id is <job>-<seq>.<endpoint>
   delivery = 'delivery:',    -- <id>     HASH    fields of events.Delivery and events.News, state, number, tries (JSON)
   delivery_number = 'delivery_number', -- STRING  counter; the order in which deliveries are listed
+  stored = 'stored:',        -- <id>     HASH    files of the job that the receiver has stored: path -> its id; for 6 days
   told = 'told:',            -- <job>    SET     ids of the deliveries that are kept of a job
   lanes = 'lanes',           --          SET     endpoints that there ever was something for
   outbox = 'outbox:',        -- <endpoint>  ZSET  deliveries to make: id -> moment when due

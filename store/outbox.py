@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errors import LeaseLost
 from events import Delivery, Event, News, Try
 from store.connection import LONGEST_BLOCK_S, Connection, translated
 from store.records import BROKEN
@@ -42,6 +43,21 @@ class Outbox(Connection):
     def disable_endpoint(self, delivery: Delivery, tried: Try) -> None:
         """The receiver is gone for good: keep this and all that comes until the endpoint is enabled again."""
         self._settle(delivery, "disabled", tried)
+
+    def hold_delivery(self, delivery: Delivery, lease_ms: int, path: str = "", storage_id: str = "") -> None:
+        """Have `lease_ms` more for it from now on, and note the id under which the receiver stored the file at `path`.
+
+        Raises:
+            LeaseLost: Another sender has it. What was stored is noted all the same.
+        """
+        if self._run("hold_delivery", delivery.id, delivery.fence, lease_ms, path, storage_id) != b"ok":
+            raise LeaseLost(f"{delivery.id} is with another sender")
+
+    def stored_files(self, delivery: Delivery) -> dict[str, str]:
+        """What hold_delivery() noted within six days: path -> the receiver's id."""
+        with translated():
+            found = self._redis.hgetall(self._key("stored", delivery.id))
+        return {path.decode(): storage_id.decode() for path, storage_id in found.items()}
 
     def wait_for_deliveries(self, endpoint: str, timeout_s: float) -> None:
         """Block until a delivery may be due, at most `timeout_s` (and 5) seconds."""

@@ -367,3 +367,24 @@ def test_services_are_told_apart() -> None:
 
     assert names[0] == names[1]
     assert len(set(names)) == 4
+
+
+def test_uploads() -> None:
+    """Files go to the deployment's address, asked for at a path of its own; other receivers get none."""
+    environ = {"CONVEX_URL": "https://x.convex.cloud", "WEBHOOK_SECRET": SECRET, "CONVEX_UPLOAD": "artifacts"}
+    further = {"WEBHOOK_ENDPOINTS": json.dumps({"ops": GOOD}), "WEBHOOK_UPLOAD_PATH": "/u"}
+
+    endpoints = config.load({**environ, **further}).endpoints
+
+    assert endpoints["default"].storage == "https://x.convex.cloud"
+    assert endpoints["default"].paths["upload"] == "/u"
+    assert (endpoints["ops"].storage, "upload" in endpoints["ops"].paths) == ("", False)
+    assert "upload" not in config.load({**environ, "CONVEX_UPLOAD": "none"}).endpoints["default"].paths
+
+
+def test_uploads_need_the_deployment() -> None:
+    """With the address of HTTP actions alone there is nowhere to upload to, which is said at the start."""
+    environ = {"CONVEX_SITE_URL": "https://x.convex.site", "WEBHOOK_SECRET": SECRET, "CONVEX_UPLOAD": "log"}
+
+    assert named(environ) == ["CONVEX_UPLOAD"]
+    assert named({**environ, "CONVEX_UPLOAD": "all"}) == ["CONVEX_UPLOAD"]

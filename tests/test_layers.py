@@ -15,7 +15,7 @@ LEVELS = {
         "addresses", "receivers", "steps",
     },
     1: {"store", "webhook", "payload", "executor", "artifacts", "machine"},
-    2: {"tasks", "consumer", "delivery", "upkeep"},
+    2: {"tasks", "consumer", "delivery", "uploads", "upkeep"},
     3: {"app", "answers", "operations", "deliveries", "server", "wire", "logview", "cli", "demo", "stack",
         "secret_settings", "exposition", "health"},
 }  # fmt: skip

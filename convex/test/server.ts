@@ -4,6 +4,7 @@
  * Hooks are passed on to the app as they are. `/control/…` looks inside and sets the scene; its bodies are JSON.
  */
 
+import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -23,6 +24,8 @@ const modules = {
 let app = convexTest(schema, modules);
 /** How long the answer to a hook is held back after it had its effect. */
 let delayMs = 0;
+/** What befalls the next uploads, one word each: see `upload`. */
+let faults: string[] = [];
 /** What the app last sent to Chef Workers, and what that answers. */
 let sent: unknown;
 let workersAnswer: unknown;
@@ -37,9 +40,22 @@ const controls: Record<string, (body: Record<string, unknown>) => unknown> = {
   reset: () => {
     app = convexTest(schema, modules);
     delayMs = 0;
+    faults = [];
   },
   delay: ({ ms }) => {
     delayMs = Number(ms);
+  },
+  faults: ({ words }) => {
+    faults = words as string[];
+  },
+  /** What lies in storage. */
+  stored: () => app.run((ctx) => ctx.db.system.query("_storage").collect()),
+  /** Let the sweep run `days` from now. */
+  sweep: async ({ days }) => {
+    const now = Date.now;
+    Date.now = () => now() + Number(days) * 86_400_000;
+    await app.mutation(internal.chefWorkers.sweep, {});
+    Date.now = now;
   },
   rows: ({ table }) => app.run((ctx) => ctx.db.query(table as "workerJobs").collect()),
   /** Let the app ask for a build of `files`; answers the request that reaches Chef Workers. */
@@ -70,13 +86,33 @@ async function scheduled(): Promise<void> {
   }
 }
 
+/**
+ * What the backend does behind an upload URL, which the fake leaves out. `refuse`: it does not; `spoil`: the bytes
+ * change on their way; `forget`: it stores them, but the answer is lost.
+ */
+async function upload({ headers }: IncomingMessage, bytes: Buffer): Promise<Response> {
+  const fault = faults.shift();
+  if (fault === "refuse") return new Response("busy", { status: 503 });
+  const received = fault === "spoil" ? Buffer.concat([bytes, Buffer.from("!")]) : bytes;
+  const digest = createHash("sha256").update(received).digest("base64");
+  if (headers.digest !== `sha-256=${digest}`) return Response.json({ code: "Sha256Mismatch" }, { status: 400 });
+  const storageId = await app.run(async (ctx) => {
+    const id = await ctx.storage.store(new Blob([new Uint8Array(received)]));
+    await ctx.db.patch(id as never, { contentType: headers["content-type"] } as never);
+    return id;
+  });
+  return fault === "forget" ? new Response("", { status: 500 }) : Response.json({ storageId });
+}
+
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const body = Buffer.concat(await request.toArray());
   const path = request.url ?? "/";
   const control = controls[path.replace(/^\/control\//, "")];
   const given = control
     ? Response.json((await control(JSON.parse(body.toString()))) ?? null)
-    : await hook(path, request, body);
+    : path.startsWith("/api/storage/upload?token=")
+      ? await upload(request, body)
+      : await hook(path, request, body);
   response.writeHead(given.status, Object.fromEntries(given.headers)).end(await given.text());
 }
 
