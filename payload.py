@@ -57,6 +57,7 @@ def result_body(job: Job, delivery: Delivery, log_tail: str, form: Form, stored:
     """
     # Not-a-number and infinity, which a tool's report may hold, are not JSON: they become null.
     result = json.loads(json.dumps(job.result), parse_constant=lambda name: None)
+    phases = _first_that_fit(result.get("phases", []), PHASES_BYTES)
     summary, omitted = _summary(result)
     message = _head(job.message, MESSAGE_BYTES)
     body = {
@@ -65,7 +66,7 @@ def result_body(job: Job, delivery: Delivery, log_tail: str, form: Form, stored:
         "conclusion": job.conclusion,
         "reason": job.reason,
         "message": message,
-        "phases": _first_that_fit(result.get("phases", []), PHASES_BYTES),
+        "phases": phases,
         "result": summary,
         "resultOmitted": omitted,
         "artifactCount": len(job.artifacts),
@@ -158,22 +159,27 @@ def _first_that_fit(items: Sequence[object], room: int) -> Sequence[object]:
     return items[: _longest(len(items), room, lambda n: items[:n])]
 
 
-def _summary(result: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _summary(result: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The result without what the body tells elsewhere, and the names of what was too large, the largest first.
 
     Reports keep their totals; of their lists, the worst entries that fit are kept, and `<list>Cut` counts the others.
     """
-    told = ("phases", "outputTail")
-    whole = {name: value for name, value in result.items() if name not in told and value is not None}
-    if len(_encode(whole)) <= RESULT_BYTES:
-        return whole, []
-    fields = {name: _totals(part) for name, part in whole.items()}
+    steps = result.get("steps")
+    for each in (result, *filter(_is_object, steps if isinstance(steps, list) else ())):
+        each.pop("phases", None)
+        each.pop("outputTail", None)
+    fields = {name: value for name, value in result.items() if value is not None}
+    if len(_encode(fields)) <= RESULT_BYTES:
+        return fields, []
+    taken = [(part, holder, name, _taken_out(holder, name)) for part in fields for holder, name in _lists(fields[part])]
     omitted = []
     while len(_encode(fields)) > RESULT_BYTES:
         largest = max(fields, key=lambda name: len(_encode(fields[name])))
         del fields[largest]
         omitted.append(largest)
-    _put_back_the_worst(fields, whole)
+    places = [(holder, name, entries) for part, holder, name, entries in taken if part in fields]
+    for number, (holder, name, entries) in enumerate(places):
+        _put_back(holder, name, entries, (RESULT_BYTES - len(_encode(fields))) // (len(places) - number))
     return fields, omitted
 
 
@@ -186,35 +192,34 @@ _RANK: dict[str, Callable[[Mapping[str, Any]], float]] = {
 }
 
 
-def _lists(part: Any) -> dict[str, list[Any]]:
-    """The lists of a report by name; none for anything else."""
-    found = {name: part.get(name) for name in _RANK} if isinstance(part, dict) else {}
-    return {
-        name: entries
-        for name, entries in found.items()
-        if isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
-    }
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
 
 
-def _totals(part: Any) -> Any:
-    """A report with all its lists cut to nothing; anything else as it is."""
-    lists = _lists(part)
-    if not lists:
-        return part
-    return {name: value for name, value in part.items() if name not in lists} | {
-        f"{name}Cut": part.get(f"{name}Cut", 0) + len(entries) for name, entries in lists.items()
-    }
+def _lists(part: Any) -> list[tuple[dict[str, Any], str]]:
+    """Where lists of entries are inside a part of the result, however deep: the object that holds one, and its name."""
+    if isinstance(part, list):
+        return [place for each in part for place in _lists(each)]
+    if not isinstance(part, dict):
+        return []
+    own = [name for name in _RANK if isinstance(part.get(name), list) and all(map(_is_object, part[name]))]
+    others = (place for name, each in part.items() if name not in own for place in _lists(each))
+    return [*((part, name) for name in own), *others]
 
 
-def _put_back_the_worst(fields: dict[str, Any], whole: Mapping[str, Any]) -> None:
-    """Fill the room that is left in `fields` with the worst entries of each list in `whole`, in equal shares."""
-    places = [(part, name, entries) for part in fields for name, entries in _lists(whole[part]).items()]
-    for number, (part, name, entries) in enumerate(places):
-        room = (RESULT_BYTES - len(_encode(fields))) // (len(places) - number) - len(f'"{name}":,')
-        worst = [_shortened(entry) for entry in sorted(entries, key=_RANK[name])]
-        kept = _first_that_fit(worst, room)
-        cut = fields[part].pop(f"{name}Cut") - len(kept)
-        fields[part] |= {name: kept, **({f"{name}Cut": cut} if cut else {})}
+def _taken_out(holder: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The list, which its report only counts from now on."""
+    entries: list[dict[str, Any]] = holder.pop(name)
+    holder[f"{name}Cut"] = holder.get(f"{name}Cut", 0) + len(entries)
+    return entries
+
+
+def _put_back(holder: dict[str, Any], name: str, entries: list[dict[str, Any]], room: int) -> None:
+    """As many of the worst entries as have room."""
+    worst = [_shortened(entry) for entry in sorted(entries, key=_RANK[name])]
+    kept = _first_that_fit(worst, room - len(f'"{name}":,'))
+    cut = holder.pop(f"{name}Cut") - len(kept)
+    holder |= {name: kept, **({f"{name}Cut": cut} if cut else {})}
 
 
 def _shortened(entry: Mapping[str, Any]) -> dict[str, Any]:

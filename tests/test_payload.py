@@ -206,6 +206,25 @@ def test_every_report_gets_its_share() -> None:
     assert all(len(each) >= 4 for each in (result["tests"]["cases"], result["coverage"]["files"]))
 
 
+def test_steps_keep_their_totals() -> None:
+    """The reports of a job's steps are cut like those of a job that does one thing, and the log is not repeated."""
+    lint = {"errors": 700, "warnings": 0, "issues": [{"severity": "error", "message": "m" * 50}] * 700}
+    steps = [
+        {"type": "lint", "conclusion": "failure", "outputTail": "x" * 8_000, "lint": lint},
+        {"type": "test", "conclusion": "failure", "outputTail": "x" * 8_000, "tests": report_of_tests(1, 900)},
+        {"type": "build", "conclusion": "skipped", "reason": None},
+    ]
+
+    result, omitted = told_result({"steps": steps})
+
+    linted, tested, skipped = result["steps"]
+    assert omitted == []
+    assert (linted["lint"]["errors"], linted["lint"]["issuesCut"] + len(linted["lint"]["issues"])) == (700, 700)
+    assert (tested["tests"]["total"], tested["tests"]["cases"][0]["status"]) == (901, "failed")
+    assert skipped["type"] == "build"
+    assert "outputTail" not in linted
+
+
 def test_lists_of_anything_else() -> None:
     """A part that has a list's name but not its form is left out whole, as ever."""
     assert told_result({"odd": {"cases": ["x" * 50] * 200, "files": 3}}) == ({"exitCode": 1}, ["odd"])
