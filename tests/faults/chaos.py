@@ -1,6 +1,6 @@
 """The fault runs at full size: python -m tests.faults.chaos [name ...] prints the table of docs/reliability.md.
 
-CHAOS_SEED=<number> replays a run's random choices. Takes about fifteen minutes; ends with 1 if a promise was broken.
+CHAOS_SEED=<number> replays a run's random choices. Takes about twenty minutes; ends with 1 if a promise was broken.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
-from tests.faults import engine_scenarios, scenarios
+from tests.faults import engine_scenarios, receivers, scenarios
 from tests.faults.scenarios import Outcome
 
+FULL_OUTAGE = receivers.Size(jobs=500, clock=240, kill_every_s=5)
 Run = Callable[[], Outcome]
 
 RUNS: dict[str, tuple[str, Run]] = {
@@ -28,6 +29,10 @@ RUNS: dict[str, tuple[str, Run]] = {
     "cancels": ("cancel around start and end", partial(scenarios.racing_cancels, jobs=300)),
     "api-killed": ("API process, kill -9", partial(scenarios.api_kills, kills=20)),
     "redis-killed": ("Redis, kill -9, down for 1 s", partial(scenarios.redis_kills, jobs=200, kills=6, down_s=1)),
+    "receiver-away": (
+        "receiver away for 6 h, worker, kill -9 every 5 s",
+        partial(receivers.receiver_away, FULL_OUTAGE),
+    ),
     "submissions": ("Redis, kill -9 under submissions", partial(scenarios.submissions_kept, kills=10)),
     "partition": ("Redis silent for one worker", partial(scenarios.silent_partition, lease_s=15)),
     "containers": ("worker, kill -9, real containers", partial(engine_scenarios.container_kills, jobs=40, kills=10)),

@@ -17,6 +17,7 @@ import config
 import stack
 from jobs import Job, Request
 from store import Store
+from submission import Options
 from tests.faults.client import Client
 from tests.faults.ledger import RunLedger, Submissions, Verdict, judge
 from tests.faults.redis_server import RedisServer
@@ -137,9 +138,9 @@ class Service:
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
-    def add(self, request: Request) -> Job:
+    def add(self, request: Request, options: Options | None = None) -> Job:
         """Submit a job, and note that it was acknowledged."""
-        job = self.store.add(request)
+        job = self.store.submit(request, options or Options()).job
         self.sent.acknowledged.append(job.id)
         return job
 
