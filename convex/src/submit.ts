@@ -20,6 +20,15 @@ export interface JobRequest {
   testCommand?: string;
   /** Reaches the job's commands. Kept in the database until the job is confirmed. */
   env?: Record<string, string>;
+  /** Several types on one project and one install, in this order, in place of what `type` does. */
+  steps?: string[];
+  onFailure?: "stop" | "continue";
+  /** The least severe finding that fails a lint. */
+  failOn?: "error" | "warning" | "never";
+  language?: "node" | "python";
+  installScripts?: boolean;
+  /** What else POST /api/jobs takes beside its `data`, as it stands in the API's description: tags, limits, retry, … */
+  options?: Record<string, unknown>;
 }
 
 /** Below Convex's 1 MiB for a document. */
@@ -141,8 +150,8 @@ async function fail(
 }
 
 /** The body of POST /api/jobs in ASCII, so that it can be cut anywhere and its length is its size. */
-function asciiBody({ type, priority, chatId, files, ...rest }: JobRequest): string {
+function asciiBody({ type, priority, chatId, files, options, ...rest }: JobRequest): string {
   const projectFiles = Object.fromEntries(files.map(({ path, text }) => [path, text]));
-  const text = JSON.stringify({ type, priority, data: { chatId, projectFiles, ...rest } });
+  const text = JSON.stringify({ ...options, type, priority, data: { chatId, projectFiles, ...rest } });
   return text.replace(/[\u0080-\uffff]/g, (unit) => "\\u" + unit.charCodeAt(0).toString(16).padStart(4, "0"));
 }

@@ -9,6 +9,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { convexTest } from "convex-test";
+import { Webhook } from "standardwebhooks";
 
 import { api, internal } from "../example/convex/_generated/api";
 import schema from "../example/convex/schema";
@@ -24,6 +25,8 @@ const modules = {
 let app = convexTest(schema, modules);
 /** How long the answer to a hook is held back after it had its effect. */
 let delayMs = 0;
+/** How a hook is answered after it had its effect: see `misanswer`. */
+let manner = "";
 /** What befalls the next uploads, one word each: see `upload`. */
 let faults: string[] = [];
 /** What the app last sent to Chef Workers, and what that answers. */
@@ -35,19 +38,35 @@ globalThis.fetch = async (url, init) => {
   return Response.json(workersAnswer);
 };
 
+/** Whether the reference library accepts a message. */
+function isGenuine(secret: string, headers: Record<string, string>, text: string): boolean {
+  try {
+    new Webhook(secret).verify(text, headers);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** What each `/control/…` path does with its body, and what it answers. */
 const controls: Record<string, (body: Record<string, unknown>) => unknown> = {
   reset: () => {
     app = convexTest(schema, modules);
     delayMs = 0;
+    manner = "";
     faults = [];
   },
   delay: ({ ms }) => {
     delayMs = Number(ms);
   },
+  manner: ({ word }) => {
+    manner = word as string;
+  },
   faults: ({ words }) => {
     faults = words as string[];
   },
+  genuine: ({ secret, headers, text }) =>
+    isGenuine(secret as string, headers as Record<string, string>, text as string),
   /** What lies in storage. */
   stored: () => app.run((ctx) => ctx.db.system.query("_storage").collect()),
   /** Let the sweep run `days` from now. */
@@ -104,6 +123,27 @@ async function upload({ headers }: IncomingMessage, bytes: Buffer): Promise<Resp
   return fault === "forget" ? new Response("", { status: 500 }) : Response.json({ storageId });
 }
 
+/** Answers a hook as a broken receiver does. False if it is to be answered properly. */
+async function misanswer({ socket }: IncomingMessage, response: ServerResponse): Promise<boolean> {
+  if (manner === "fail") response.writeHead(500).end("Server Error");
+  else if (manner === "redirect") response.writeHead(307, { location: "/control/reset" }).end();
+  else if (manner === "trickle") {
+    socket.write("HTTP/1.1 200 OK\r\nX-Long: ");
+    while (!socket.destroyed) {
+      socket.write("x");
+      await sleep(1_000);
+    }
+  } else if (manner === "flood") {
+    response.writeHead(200, { "content-length": String(2 ** 30) });
+    // Without waiting for the receiver to take it, this would be a gigabyte of memory.
+    while (!socket.destroyed && response.writableLength < 2 ** 20) {
+      response.write(Buffer.alloc(2 ** 16, "x"));
+      await sleep(0);
+    }
+  } else return false;
+  return true;
+}
+
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const body = Buffer.concat(await request.toArray());
   const path = request.url ?? "/";
@@ -113,6 +153,7 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
     : path.startsWith("/api/storage/upload?token=")
       ? await upload(request, body)
       : await hook(path, request, body);
+  if (!control && (await misanswer(request, response))) return;
   response.writeHead(given.status, Object.fromEntries(given.headers)).end(await given.text());
 }
 

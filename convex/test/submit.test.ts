@@ -1,6 +1,7 @@
 import { describe, expect, test, vi } from "vitest";
 
 import { api, internal } from "../example/convex/_generated/api";
+import { submitJob } from "../src";
 import { backend, deliverResult, JOB, onlyJob, rows, settleAll, WORKERS, type Backend } from "./kit";
 
 const MINUTE = 60_000;
@@ -64,6 +65,20 @@ describe("a job", () => {
     });
     expect(await onlyJob(t)).toMatchObject({ _id: job, status: "pending", jobId: JOB });
     expect(await rows(t, "workerRequests")).toEqual([]);
+  });
+
+  test("may ask for all that the API has", async () => {
+    const t = await appWithChat();
+    const posted = workersAnswer(accepted);
+    const wishes = { steps: ["lint", "build"], onFailure: "continue", failOn: "warning", env: { CI: "1" } } as const;
+
+    await t.run((ctx) =>
+      submitJob(ctx, { type: "build", files, ...wishes, steps: [...wishes.steps], options: { tags: ["nightly"] } }),
+    );
+    await settleAll(t);
+
+    expect(posted[0]?.body).toMatchObject({ type: "build", tags: ["nightly"], data: wishes });
+    expect(posted[0]?.body).not.toHaveProperty("options");
   });
 
   test("goes with the API key if there is one", async () => {

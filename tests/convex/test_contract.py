@@ -76,6 +76,8 @@ def delivery(job: Job, event: Event) -> Delivery:
 
 def result_body(job: Job, log: str) -> bytes:
     event = Event.COMPLETED if job.status is Status.COMPLETED else Event.FAILED
+    if job.conclusion == Conclusion.CANCELLED:
+        event = Event.CANCELLED
     return payload.result_body(job, delivery(job, event), log, Form())
 
 
@@ -222,6 +224,33 @@ def test_late_answer(site: Site) -> None:
     assert verdicts(site) == ["success"]
 
 
+@pytest.mark.parametrize(
+    ("manner", "verdict", "note"),
+    [
+        ("fail", Verdict.RETRY, "HTTP 500 Server Error"),
+        ("redirect", Verdict.RETRY, "HTTP 307"),
+        ("trickle", Verdict.RETRY, "no answer within 1.5 s"),
+        ("flood", Verdict.ACCEPTED, "HTTP 200 xxx"),
+    ],
+)
+def test_answers_of_a_broken_receiver(site: Site, manner: str, verdict: Verdict, note: str) -> None:
+    """A receiver that takes a result and answers nonsense costs little time, and the next try has no second effect."""
+    job = ended()
+    body = result_body(job, "")
+    site.control("manner", word=manner)
+
+    with contextlib.closing(Sender(endpoint(site, site.secret), deadline_s=1.5)) as sender:
+        first = sender.post("m1", "result", body)
+        site.control("manner", word="")
+        second = sender.post("m1", "result", body)
+
+    assert (first.verdict, first.note[: len(note)]) == (verdict, note)
+    assert first.duration_ms < 4_000
+    assert (second.verdict, second.note) == (Verdict.ACCEPTED, 'HTTP 200 {"outcome":"duplicate"}')
+    assert len(site.rows("workerJobs")) == 1
+    assert verdicts(site) == ["success"]
+
+
 def test_secrets(site: Site) -> None:
     """A sender that signs with a new and the old secret is accepted; one with a wrong secret gives up."""
     body = result_body(ended(), "")
@@ -233,6 +262,22 @@ def test_secrets(site: Site) -> None:
 
     assert (outcome.verdict, outcome.status) == (Verdict.GIVE_UP, 401)
     assert "no signature fits" in outcome.note
+
+
+@pytest.mark.parametrize("text", ["{}", '{"path":"größe/日本語 ☃ 🍲.js"}', '["\u2028 \\u0000"]'])
+def test_reference_library(site: Site, text: str) -> None:
+    """The JavaScript reference library accepts what we sign, by each of several secrets, and nothing else."""
+    other = webhook.new_secret()
+    headers = webhook.sign([site.secret, other], "m1", int(time.time()), text.encode())
+
+    def is_genuine(secret: str, changes: dict[str, str], body: str = text) -> bool:
+        return bool(site.control("genuine", secret=secret, headers=headers | changes, text=body))
+
+    assert is_genuine(site.secret, {})
+    assert is_genuine(other, {})
+    assert not is_genuine(webhook.new_secret(), {})
+    assert not is_genuine(site.secret, {"webhook-id": "m2"})
+    assert not is_genuine(site.secret, {}, text + " ")
 
 
 @pytest.mark.parametrize("age_s", [-290, 290, -310, 310])
