@@ -10,17 +10,19 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
+from calls import Call
 from events import Delivery, Endpoint
 from reasons import Conclusion, Reason, ReasonClass
 from submission import RetryRule
 
-# Reasons and webhooks are part of this vocabulary, in files of their own.
+# Reasons, functions and webhooks are part of this vocabulary, in files of their own.
 __all__ = [
     "QUEUES",
     "QUEUE_NAMES",
     "STEPS",
     "TRANSITIONS",
     "Artifact",
+    "Call",
     "Claim",
     "Conclusion",
     "Delivery",
@@ -45,12 +47,13 @@ __all__ = [
 
 
 class JobType(StrEnum):
-    """What a job does; executor/recipes.py has one row for each."""
+    """What a job does; executor/recipes.py has one row for each, functions.py beside it the last."""
 
     BUILD = "build"
     TEST = "test"
     LINT = "lint"
     ANALYZE = "analyze"
+    FUNCTION = "function"
 
 
 #: Which queue a type waits in. Stats, pauses and bounds are per queue.
@@ -59,6 +62,7 @@ QUEUES: dict[JobType, str] = {
     JobType.TEST: "tests",
     JobType.LINT: "lint",
     JobType.ANALYZE: "lint",
+    JobType.FUNCTION: "functions",
 }
 QUEUE_NAMES: tuple[str, ...] = tuple(dict.fromkeys(QUEUES.values()))
 #: What a job may do one after the other, with one project and one install.
@@ -103,6 +107,7 @@ class Phase(StrEnum):
     TESTING = "testing"
     LINTING = "linting"
     ANALYZING = "analyzing"
+    INVOKING = "invoking"
     COLLECTING = "collecting"
 
 
@@ -147,6 +152,7 @@ class Request:
     `limits` holds the fields of Limits in which this job differs from the service's default. `steps`: in place of what
     the type does, these types in this order, up to the first that fails (`on_failure` stop) or all (continue).
     `fail_on` is the least severe finding that fails a lint. `language` is node or python; "" is what the files tell.
+    `call` is what a function job calls; the dependencies of one in Python are names and specifiers of its index.
     """
 
     type: JobType
@@ -163,10 +169,12 @@ class Request:
     on_failure: Literal["stop", "continue"] = "stop"
     fail_on: Literal["error", "warning", "never"] = "error"
     language: Literal["", "node", "python"] = ""
+    call: Call | None = None
 
     def to_bytes(self) -> bytes:
         """As the store keeps it: UTF-8 JSON."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}  # asdict would copy every file
+        values["call"] = self.call.to_json() if self.call else None
         return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
 
     @classmethod
@@ -174,7 +182,8 @@ class Request:
         """The inverse of to_bytes. Raises ValueError, KeyError or TypeError for anything else."""
         fields = json.loads(stored)
         steps = tuple(JobType(each) for each in fields.get("steps", ()))
-        return cls(**{**fields, "type": JobType(fields["type"]), "steps": steps})
+        call = Call.from_json(fields["call"]) if fields.get("call") else None
+        return cls(**{**fields, "type": JobType(fields["type"]), "steps": steps, "call": call})
 
 
 @dataclass(frozen=True, slots=True)

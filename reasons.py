@@ -35,12 +35,17 @@ class Reason(StrEnum):
     LINT_FAILED = "lint_failed"
     COMMAND_NOT_FOUND = "command_not_found"
     INVALID_PROJECT = "invalid_project"
+    HANDLER_NOT_FOUND = "handler_not_found"
+    FUNCTION_FAILED = "function_failed"
+    FUNCTION_EXITED = "function_exited"
+    RESULT_INVALID = "result_invalid"
     DEPENDENCY_SOURCE_NOT_ALLOWED = "dependency_source_not_allowed"
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
     OUTPUT_LIMIT = "output_limit"
     ARTIFACT_TOO_LARGE = "artifact_too_large"
+    RESULT_TOO_LARGE = "result_too_large"
     WORKER_LOST = "worker_lost"
     RUNTIME_UNAVAILABLE = "runtime_unavailable"
     IMAGE_PULL_FAILED = "image_pull_failed"
@@ -51,6 +56,7 @@ class Reason(StrEnum):
     CANCELLED = "cancelled"
     SUPERSEDED = "superseded"
     EXPIRED = "expired"
+    FUNCTION_REMOVED = "function_removed"
 
     @property
     def reason_class(self) -> ReasonClass:
@@ -71,6 +77,10 @@ _REASONS_OF: dict[ReasonClass, tuple[Reason, ...]] = {
         Reason.LINT_FAILED,
         Reason.COMMAND_NOT_FOUND,
         Reason.INVALID_PROJECT,
+        Reason.HANDLER_NOT_FOUND,
+        Reason.FUNCTION_FAILED,
+        Reason.FUNCTION_EXITED,
+        Reason.RESULT_INVALID,
         Reason.DEPENDENCY_SOURCE_NOT_ALLOWED,
     ),
     ReasonClass.LIMIT: (
@@ -79,6 +89,7 @@ _REASONS_OF: dict[ReasonClass, tuple[Reason, ...]] = {
         Reason.DISK_FULL,
         Reason.OUTPUT_LIMIT,
         Reason.ARTIFACT_TOO_LARGE,
+        Reason.RESULT_TOO_LARGE,
     ),
     ReasonClass.INFRASTRUCTURE: (
         Reason.WORKER_LOST,
@@ -89,7 +100,7 @@ _REASONS_OF: dict[ReasonClass, tuple[Reason, ...]] = {
         Reason.STORAGE_FAILED,
         Reason.INTERNAL_ERROR,
     ),
-    ReasonClass.CALLER: (Reason.CANCELLED, Reason.SUPERSEDED, Reason.EXPIRED),
+    ReasonClass.CALLER: (Reason.CANCELLED, Reason.SUPERSEDED, Reason.EXPIRED, Reason.FUNCTION_REMOVED),
 }
 _CLASS_OF = {reason: kind for kind, reasons in _REASONS_OF.items() for reason in reasons}
 _CONCLUSION_OF_CLASS: dict[ReasonClass, Conclusion] = {

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from errors import EngineFault
-from executor import archive, commands, house, recipes
+from executor import archive, functions, house, recipes
 from executor.egress import Egress
 from executor.egress import Rules as EgressRules
 from executor.house import Wish
 from executor.images import IMAGE_NAMES, PYTHON, Images
 from executor.masking import Masker
 from executor.output import Log
+from executor.packing import Packing
 from executor.run import Ground, Order, Run, Watch
 from executor.sandbox import Engine
 from executor.spec import LABEL, Tenancy
-from jobs import Job, Limits, Reason, Request, Result
+from jobs import Conclusion, Job, Limits, Reason, Request, Result
 from metrics import Tally
 
 __all__ = ["EgressRules", "Executor", "Watch", "Wish"]
@@ -59,11 +61,14 @@ class Executor:
         self._lock = threading.Lock()
         self._in_slot: dict[int, str] = {}
 
-    def run(self, job: Job, request: Request, limits: Limits, slot: int, watch: Watch) -> Result:
+    def run(
+        self, job: Job, request: Request, limits: Limits, slot: int, watch: Watch, tree: Sequence[bytes] = ()
+    ) -> Result:
         """Run one attempt of a job to its end; when this returns or raises, its containers and volume are gone.
 
         A program that fails is a Result. `slot` is a number that no other running job on this machine has. The job's
-        `env` is masked in all that is said of it.
+        `env` is masked in all that is said of it. `tree` is what a function's version was packed to; the job that makes
+        one has it as its only artifact.
 
         Raises:
             RunStopped: `watch.stopped()` said so.
@@ -71,8 +76,8 @@ class Executor:
         """
         mask = Masker(request.env)
         try:
-            plan = recipes.plan(request)
-            blocks = archive.pack(plan.files, commands.TOOLS)
+            plan = functions.plan(request, request.call) if request.call else recipes.plan(request)
+            blocks = [*tree, *archive.pack(plan.files, plan.tools)]
         except recipes.Unworkable as error:
             return Result(error.reason.conclusion, error.reason, mask(str(error)))
         except ValueError as error:
@@ -82,8 +87,11 @@ class Executor:
         if not self.is_free(slot):
             raise EngineFault(Reason.RUNTIME_UNAVAILABLE, f"a container of an older job still runs in slot {slot}")
         self._in_slot[slot] = tenancy.name
+        order = Order(plan, blocks, request.env, tenancy, limits)
         with contextlib.closing(Log(limits, job.log_lines, watch.output, mask)) as log:
-            return Run(ground, Order(plan, blocks, request.env, tenancy, limits), log, watch, mask).result()
+            if request.call and request.call.makes_version:
+                return _packed(ground, order, log, watch, mask)
+            return Run(ground, order, log, watch, mask).result()
 
     def is_free(self, slot: int) -> bool:
         """False while a container that the engine could not remove keeps the slot's user; it is tried again here."""
@@ -130,3 +138,11 @@ class Executor:
                 self._ground.egress.close()
             self._ground = None
         self._engine.close()
+
+
+def _packed(ground: Ground, order: Order, log: Log, watch: Watch, mask: Masker) -> Result:
+    """Run, and hand the tree that is left over as one file, if the run ended well."""
+    with Packing(watch) as packing:
+        result = Run(ground, order, log, packing, mask).result()
+        tree = (packing.hand_over(),) if result.conclusion is Conclusion.SUCCESS else ()
+    return replace(result, artifacts=tree)

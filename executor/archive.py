@@ -49,12 +49,23 @@ def check_path(path: str) -> None:
         raise ValueError(f"{path[:80]!r}... is too long")
 
 
+def header(path: str, size: int) -> bytes:
+    """What stands before a file of the project in a tree that is packed: any may be a program. Raises ValueError."""
+    check_path(path)
+    return _header(f"{PROJECT}/{path}", size=size, mode=0o755)
+
+
+def padding(size: int) -> bytes:
+    """What stands after a file of `size` bytes."""
+    return bytes(-size % tarfile.BLOCKSIZE)
+
+
 def _file(name: str, content: bytes) -> list[bytes]:
-    return [_header(name, size=len(content)), content, bytes(-len(content) % tarfile.BLOCKSIZE)]
+    return [_header(name, size=len(content)), content, padding(len(content))]
 
 
-def _header(name: str, *, size: int = 0, folder: bool = False) -> bytes:
+def _header(name: str, *, size: int = 0, folder: bool = False, mode: int = 0o644) -> bytes:
     entry = tarfile.TarInfo(name)
-    entry.type, entry.mode = (tarfile.DIRTYPE, 0o755) if folder else (tarfile.REGTYPE, 0o644)
+    entry.type, entry.mode = (tarfile.DIRTYPE, 0o755) if folder else (tarfile.REGTYPE, mode)
     entry.size, entry.mtime = size, MTIME
     return entry.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict")

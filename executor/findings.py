@@ -73,6 +73,7 @@ def is_failure(code: int, fail_on: str, detail: Mapping[str, Any]) -> bool:
 def verdict(detail: Mapping[str, Any]) -> str:
     """Why a command that failed did so, by its reports; "" if they do not say."""
     tests, lint = detail.get("tests", {}), detail.get("lint", {})
+    exited = any(each["tool"] == "function" for each in detail.get("reportInvalid", ()))
     counts = (
         (tests.get("failed", 0), f"{tests.get('failed')} of {tests.get('total')} tests failed"),
         (files := len(tests.get("errors", ())), f"{files} test files cannot be run"),
@@ -80,6 +81,7 @@ def verdict(detail: Mapping[str, Any]) -> str:
             lint.get("errors", 0) + lint.get("warnings", 0),
             f"{lint.get('errors')} errors and {lint.get('warnings')} warnings were found",
         ),
+        (exited, "the function ended its process before it returned"),
     )
     return ", ".join(words for count, words in counts if count)
 

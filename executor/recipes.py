@@ -105,7 +105,8 @@ class Work:
 
     `outputs` are folders that may hold the result, in order. `reports` are what the command writes outside of the
     project; `facts` are part of the result. `fail_on` is the least severe finding of a linter that is a failure.
-    `missing` says why there is no command, if there is none.
+    `missing` says why there is no command, if there is none. `fault` looks at what a command that ended well has led to,
+    and says why the job failed all the same, if it did.
     """
 
     type: JobType
@@ -117,6 +118,7 @@ class Work:
     facts: Mapping[str, Any] = field(default_factory=dict)
     fail_on: str = "error"
     missing: str = ""
+    fault: Callable[[Mapping[str, Any]], tuple[Reason, str] | None] = lambda detail: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ class Plan:
     `install` is empty if there is nothing to install; of several commands, each is tried only if the one before
     refuses the lockfile. `setup` makes the project itself ready to be used: its own code, so it runs without a network.
     `programs` is where the installed ones are. `is_pipeline`: the result has one for each work.
+    `tools` are files of ours that the commands need.
     """
 
     files: Mapping[str, str]
@@ -138,6 +141,7 @@ class Plan:
     is_pipeline: bool = False
     goes_on: bool = False
     notes: tuple[str, ...] = ()
+    tools: Mapping[str, str] = field(default_factory=lambda: commands.TOOLS)
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -175,6 +175,8 @@ class Run:
         found = self._collect(work) if work.reports or (work.outputs and not ended.code) else None
         if (ended.code and ended.oom_killed) or findings.is_failure(ended.code, work.fail_on, self._detail):
             raise self._failure(ended, work.failed)
+        if fault := work.fault(self._detail):
+            raise Ended(*fault)
         return Result(
             Conclusion.SUCCESS,
             command=self._command,
@@ -224,7 +226,9 @@ class Run:
         plan = self._order.plan
         deadline = Deadline.after(self._order.limits.command_s, "one command")
         path = f"{plan.programs}:{plan.environment.get('PATH', spec.PATH)}"
-        environment = {**plan.environment, "PATH": path, **self._order.environment}
+        until = min(deadline, self._total, key=lambda each: each.at)
+        told = {"CHEF_JOB_ID": self._order.tenancy.job_id, "CHEF_DEADLINE_MS": str(until.unix_ms)}
+        environment = {**plan.environment, "PATH": path, **self._order.environment, **told}
         with self._phase(work.phase):
             ended = self._shell(work.command, environment, deadline, network="none")
         if ended.code in {126, 127} and not ended.oom_killed:

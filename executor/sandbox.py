@@ -58,6 +58,11 @@ class Deadline:
         """The deadline that a limit starting now leads to."""
         return cls(time.monotonic() + seconds, limit, seconds)
 
+    @property
+    def unix_ms(self) -> int:
+        """The same moment on the clock that programs see."""
+        return round((time.time() + self.at - time.monotonic()) * 1000)
+
 
 @dataclass(frozen=True, slots=True)
 class Guard:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import docker
@@ -64,12 +64,13 @@ class Bench:
         job: Job | None = None,
         limits: dict[str, float] | None = None,
         kind: JobType = JobType.BUILD,
+        tree: Sequence[bytes] = (),
         **request: object,
     ) -> Result:
         job = job or self.job()
         wanted = Request(type=kind, files=files, **request)  # type: ignore[arg-type]
         bounds = replace(LIMITS, **limits) if limits else LIMITS  # type: ignore[arg-type]
-        return self.executor.run(job, wanted, bounds, 7, watch or Recorder())
+        return self.executor.run(job, wanted, bounds, 7, watch or Recorder(), tree)
 
     def script(self, source: str, **options: object) -> Result:
         """Run a build whose only command is this JavaScript."""

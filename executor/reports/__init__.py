@@ -12,14 +12,14 @@ from typing import Any
 
 from executor.reports.values import MAX_BYTES, ReportInvalid
 
-from . import coverage, junit, lint, tests
+from . import coverage, function, junit, lint, tests
 
 __all__ = ["FORMATS", "MAX_BYTES", "Format", "ReportInvalid", "combined", "read"]
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A kind of report (tests, coverage, lint), and what reads it."""
+    """A kind of report (tests, coverage, lint, function), and what reads it."""
 
     kind: str
     read: Callable[[bytes], dict[str, Any]]
@@ -38,6 +38,7 @@ FORMATS: dict[str, Format] = {
     "oxlint": Format("lint", lint.oxlint),
     "ruff": Format("lint", lint.ruff),
     "tsc": Format("lint", lint.tsc),
+    "function": Format("function", function.read),
 }
 
 _COMBINED: dict[str, Callable[[Sequence[dict[str, Any]]], dict[str, Any]]] = {
