@@ -75,13 +75,18 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def found(handler: str, runtime: str, files: Container[str]) -> tuple[str, str] | str:
-    """(file, export) that a handler means; if there is no such file, a sentence that says what was looked for."""
+def found(handler: str, runtime: str, files: Container[str]) -> tuple[str, str]:
+    """(file, export) that a handler means.
+
+    Raises:
+        ValueError: There is none, in a sentence that says what was looked for.
+    """
     parts = _HANDLER.fullmatch(handler)
     if not parts:
-        return "handler must be a file and its export, such as index.handler."
-    path, export = parts["path"], parts["export"]
-    endings = RUNTIMES[runtime]
+        raise ValueError("handler must be a file and its export, such as index.handler.")
+    path, endings = parts["path"], RUNTIMES[runtime]
     candidates = [path] if path.endswith(endings) else [path + ending for ending in endings]
     file = next((each for each in candidates if each in files), None)
-    return (file, export) if file else f"handler names no file of the project: there is no {' or '.join(candidates)}."
+    if file is None:
+        raise ValueError(f"handler names no file of the project: there is no {' or '.join(candidates)}.")
+    return file, parts["export"]

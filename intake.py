@@ -157,6 +157,10 @@ def parse(body: bytes, bounds: Bounds) -> tuple[Request, Options]:
         InvalidRequest: With all mistakes; beyond the first 50 they are only counted. No mistake quotes a value.
     """
     document = read_json(body)
+    if document.get("type") == JobType.FUNCTION:
+        import function_intake  # noqa: PLC0415  (it builds on this module)
+
+        return function_intake.parse(document, bounds)
     mistakes: list[Mistake] = []
     try:
         submission = Submission.model_validate(document)
@@ -257,12 +261,12 @@ def _named_endpoints(submission: Submission) -> tuple[str, ...] | None:
     return () if names == [NONE] else tuple(dict.fromkeys(names))
 
 
-_INNER: dict[str, type[_Edge]] = {"data": JobData, "retry": RetryWish}
+_INNER: dict[str, type[_Edge]] = {"retry": RetryWish}
 
 
-def _field_mistakes(error: ValidationError) -> Iterator[Mistake]:
+def _field_mistakes(error: ValidationError, data: type[_Edge] = JobData) -> Iterator[Mistake]:
     for found in error.errors(include_url=False, include_context=False, include_input=False):
-        place, rules = _place([str(part) for part in found["loc"]])
+        place, rules = _place([str(part) for part in found["loc"]], _INNER | {"data": data})
         name = place[-1]
         if found["type"] == "extra_forbidden":
             detail = f"There is no such field here; known are {', '.join(rules)}."
@@ -273,13 +277,13 @@ def _field_mistakes(error: ValidationError) -> Iterator[Mistake]:
         yield Mistake(_pointer(*place), detail)
 
 
-def _place(parts: list[str]) -> tuple[list[str], dict[str, str]]:
+def _place(parts: list[str], inner: dict[str, type[_Edge]]) -> tuple[list[str], dict[str, str]]:
     """The path to the field that a mistake is in (not deeper), and the rules of the object that holds it."""
     model: type[_Edge] = Submission
     for depth, part in enumerate(parts, 1):
-        if depth == len(parts) or part not in _INNER:
+        if depth == len(parts) or part not in inner:
             break
-        model = _INNER[part]
+        model = inner[part]
     return parts[:depth], {str(field.alias): str(field.description) for field in model.model_fields.values()}
 
 

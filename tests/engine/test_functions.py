@@ -52,7 +52,13 @@ def error(result: Result) -> dict[str, Any]:
     return found
 
 
-EVENT = {"text": "häß 🦊 \u2028", "numbers": [1, -2.5, 1e21, 0], "none": None, "deep": {"a": [[]]}, "": True}
+EVENT: dict[str, Any] = {
+    "text": "häß 🦊 \u2028",
+    "numbers": [1, -2.5, 1e21, 0],
+    "none": None,
+    "deep": {"a": [[]]},
+    "": True,
+}
 
 
 @pytest.mark.parametrize("call_with", [node, python])
@@ -81,6 +87,18 @@ def test_context(bench: Bench, call_with: Any) -> None:
     assert before + 20 <= context["deadlineMs"] / 1000 <= time.time() + 20
 
 
+MODULES = {
+    "src/deep.mjs": "import { seven } from './number.mjs'\nexport const f = seven",
+    "src/number.mjs": "export const seven = async () => 7",
+}
+TYPED = "interface A { n: number }\nexport function handler(event: A): number { return 7 }"
+PACKAGE = {
+    "app/__init__.py": "N = 7",
+    "app/main.py": "from . import N\nfrom app import other\ndef f(e, c):\n    return other.n",
+    "app/other.py": "from app import N as n",
+}
+
+
 @pytest.mark.parametrize(
     ("files", "handler"),
     [
@@ -88,14 +106,14 @@ def test_context(bench: Bench, call_with: Any) -> None:
         ({"index.cjs": "module.exports = { handler: () => 7 }"}, "index.handler"),
         ({"index.js": "export default () => 7"}, "index.default"),
         ({"index.cjs": "module.exports = () => 7"}, "index.default"),
-        ({"src/deep.mjs": "import { seven } from './number.mjs'\nexport const f = seven", "src/number.mjs": "export const seven = async () => 7"}, "src/deep.f"),
-        ({"index.ts": "interface A { n: number }\nexport function handler(event: A): number { return 7 }"}, "index.handler"),
+        (MODULES, "src/deep.f"),
+        ({"index.ts": TYPED}, "index.handler"),
         ({"package.json": '{"type": "module"}', "index.js": "export const handler = () => 7"}, "index.handler"),
         ({"main.py": "async def handler(event, context):\n    return 7"}, "main.handler"),
         ({"json.py": "def handler(event, context):\n    return 7"}, "json.handler"),
-        ({"app/__init__.py": "N = 7", "app/main.py": "from . import N\nfrom app import other\ndef f(e, c):\n    return other.n", "app/other.py": "from app import N as n"}, "app/main.f"),
+        (PACKAGE, "app/main.f"),
     ],
-)  # fmt: skip
+)
 def test_handlers(bench: Bench, files: dict[str, str], handler: str) -> None:
     """ESM, CommonJS, default exports, TypeScript, modules of the project, asynchronous or not: all are called."""
     assert value(call(bench, files, handler)) == 7
@@ -125,16 +143,19 @@ def test_raises(bench: Bench) -> None:
     assert "invoke.py" not in error(result)["stack"]
 
 
+FOR_EVER = "await new Promise(() => setInterval(() => {}, 99))"
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
         ("throw 'a text'", "string"),
         ("throw null", "object"),
-        ("setTimeout(() => { throw new TypeError('later') }); await new Promise(() => setInterval(() => {}, 99))", "TypeError"),
-        ("Promise.reject(new SyntaxError('unseen')); await new Promise(() => setInterval(() => {}, 99))", "SyntaxError"),
+        (f"setTimeout(() => {{ throw new TypeError('later') }}); {FOR_EVER}", "TypeError"),
+        (f"Promise.reject(new SyntaxError('unseen')); {FOR_EVER}", "SyntaxError"),
         ("await new Promise(() => {})", "Unsettled"),
     ],
-)  # fmt: skip
+)
 def test_unusual_throws(bench: Bench, body: str, kind: str) -> None:
     """What is thrown later, unseen, or is no error at all ends the call as well; so does a promise without a future."""
     assert error(node(bench, body))["type"] == kind
@@ -159,7 +180,7 @@ def test_missing_export(bench: Bench, files: dict[str, str]) -> None:
     assert "handler" in result.message
 
 
-@pytest.mark.parametrize("body", ["await new Promise(() => setInterval(() => {}, 1000))", "for (;;);"])
+@pytest.mark.parametrize("body", [FOR_EVER, "for (;;);"])
 def test_never_returns(bench: Bench, body: str) -> None:
     """A function that never returns, idle or busy, is ended at its limit."""
     result = node(bench, body, limits={"command_s": 2.0})
@@ -215,8 +236,13 @@ def test_nothing_returned(bench: Bench, call_with: Any, body: str) -> None:
 
 @pytest.mark.parametrize(
     ("call_with", "body", "code"),
-    [(node, "process.exit(0)", 0), (node, "process.exit(3)", 3), (python, "raise SystemExit(0)", 0), (python, "import os; os._exit(9)", 9)],
-)  # fmt: skip
+    [
+        (node, "process.exit(0)", 0),
+        (node, "process.exit(3)", 3),
+        (python, "raise SystemExit(0)", 0),
+        (python, "import os; os._exit(9)", 9),
+    ],
+)
 def test_exits(bench: Bench, call_with: Any, body: str, code: int) -> None:
     """A function that ends its process has not returned, whatever its exit code."""
     result = call_with(bench, body)
@@ -249,16 +275,16 @@ def test_output_is_no_answer(bench: Bench) -> None:
 @pytest.mark.parametrize("report", ["[]", '{"durationMs":1}', "{", '{"value":1e999}', '{"value":NaN}', "\\xff"])
 def test_forged_report(bench: Bench, report: str) -> None:
     """A report that a function writes itself is read with the same care, and a broken one is no value."""
-    body = f"(await import('node:fs')).writeFileSync('/work/reports/function.json', Buffer.from('{report}', 'latin1')); process.exit(0)"
+    write = f"writeFileSync('/work/reports/function.json', Buffer.from('{report}', 'latin1'))"
 
-    assert node(bench, body).reason is Reason.RESULT_INVALID
+    result = node(bench, f"(await import('node:fs')).{write}; process.exit(0)")
+
+    assert result.reason is Reason.RESULT_INVALID
 
 
 def test_dependency_of_node(bench: Bench) -> None:
     """A package is installed and used."""
-    files = {"index.mjs": "import ms from 'ms'\nexport const handler = (event) => ms(event)"}
-
-    result = call(bench, files, event="2 days", dependencies={"dependencies": {"ms": "2.1.3"}})
+    result = call(bench, {"index.mjs": DAYS}, event="2 days", dependencies={"dependencies": {"ms": "2.1.3"}})
 
     assert value(result) == 172_800_000
     assert "installing" in [phase.name for phase in result.phases]
@@ -284,13 +310,14 @@ def test_unknown_dependency(bench: Bench) -> None:
     assert "this-package-does-not-exist-3f9a" in result.message
 
 
+DAYS = "import ms from 'ms'\nexport const handler = (event) => ms(event)"
+DAYS_IN_PYTHON = "import six\ndef handler(event, context):\n    return 172800000 if six.PY3 else 0"
+
+
 @pytest.mark.parametrize(
     ("runtime", "files", "wanted"),
-    [
-        ("node", {"index.mjs": "import ms from 'ms'\nexport const handler = (event) => ms(event)"}, {"ms": "2.1.3"}),
-        ("python", {"index.py": "import six\ndef handler(event, context):\n    return 172800000 if six.PY3 else 0"}, {"six": ""}),
-    ],
-)  # fmt: skip
+    [("node", {"index.mjs": DAYS}, {"ms": "2.1.3"}), ("python", {"index.py": DAYS_IN_PYTHON}, {"six": ""})],
+)
 def test_version(bench: Bench, runtime: str, files: dict[str, str], wanted: dict[str, str]) -> None:
     """A version is installed once; calls begin with its tree, without files and without an installation."""
     (file,) = files
