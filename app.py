@@ -21,6 +21,7 @@ import upkeep
 import wire
 from answers import answering, json_answer, now, problem, whole_number
 from artifacts import Shelf
+from clock import Clock
 from config import VERSION, Settings
 from deliveries import Deliveries
 from errors import ArtifactNotFound, DiskLow, InvalidRequest, JobNotFound, Mistake
@@ -29,6 +30,7 @@ from health import Health
 from jobs import Artifact, Job, OutputChunk, Request, Status, is_id, iso
 from metrics import Tally
 from operations import Operations
+from schedules import Schedules
 from store import Store, Submitted
 from submission import Options
 
@@ -66,6 +68,8 @@ def create_app(
     api = Api(settings, store, shelf, submit)
     operate = Operations(store, shelf)
     delivered = Deliveries(store, settings.endpoints)
+    clock = Clock(store, submit, api.bounds)
+    planned = Schedules(store, clock, api.bounds, settings.body_bytes)
     health = Health(store, shelf, settings.min_free_disk)
     exposed = Exposition(store, shelf, VERSION)
     app = Bottle()
@@ -96,6 +100,13 @@ def create_app(
         ("POST", "/api/queues/<queue>/pause", operate.pause, "operate"),
         ("POST", "/api/queues/<queue>/drain", operate.drain, "operate"),
         ("POST", "/api/queues/<queue>/resume", operate.resume, "operate"),
+        ("GET", "/api/schedules", planned.listed, "read"),
+        ("POST", "/api/schedules", planned.create, "submit"),
+        ("GET", "/api/schedules/<schedule_id>", planned.one, "read"),
+        ("DELETE", "/api/schedules/<schedule_id>", planned.remove, "submit"),
+        ("POST", "/api/schedules/<schedule_id>/pause", planned.pause, "submit"),
+        ("POST", "/api/schedules/<schedule_id>/resume", planned.resume, "submit"),
+        ("POST", "/api/schedules/<schedule_id>/run", planned.run, "submit"),
         ("GET", "/api/jobs/<job_id>/deliveries", delivered.of_job, "read"),
         ("GET", "/api/deliveries", delivered.listed, "operate"),
         ("POST", "/api/deliveries/<delivery_id>/resend", delivered.resend, "operate"),
@@ -115,9 +126,7 @@ class Api:
     def __init__(self, settings: Settings, store: Store, shelf: Shelf, submit: Submit) -> None:
         """Keep the parts; nothing is opened."""
         self._endpoints = tuple(settings.endpoints)
-        self._bounds = intake.Bounds(
-            settings.max_files, settings.max_project_bytes, self._endpoints, settings.allowance
-        )
+        self.bounds = intake.Bounds(settings.max_files, settings.max_project_bytes, self._endpoints, settings.allowance)
         self._body_bytes = settings.body_bytes
         self._min_free_disk = settings.min_free_disk
         self._same_request = settings.same_request_is_same_job
@@ -145,7 +154,7 @@ class Api:
         """Take a submission: 201 for a new job, which is stored then; 200 if it means one that is there already."""
         wire.require_json(request.environ)
         body = wire.read_body(request.environ, self._body_bytes)
-        wanted, options = intake.parse(body, self._bounds)
+        wanted, options = intake.parse(body, self.bounds)
         self._require_room()
         taken = self._submit(wanted, self._identified(options, body))
         job = taken.job

@@ -22,10 +22,12 @@ from huey import crontab
 from huey.signals import SIGNAL_INTERRUPTED
 
 import config
+import intake
 import logs
 import retry
 import upkeep
 from artifacts import Shelf, Writer
+from clock import Clock
 from consumer import JobHuey
 from delivery import Courier
 from errors import EngineFault, JobNotFound, LeaseLost, RunStopped, StorageFailed, StoreUnavailable, StoreUnsuitable
@@ -112,6 +114,9 @@ running: dict[str, Lease] = {}
 engine_away = threading.Event()
 
 
+bounds = intake.Bounds(settings.max_files, settings.max_project_bytes, tuple(settings.endpoints), settings.allowance)
+
+
 def facts() -> dict[str, Any]:
     """What this worker says of itself."""
     engine = "does not answer" if engine_away.is_set() else "answers"
@@ -125,6 +130,9 @@ def submit(request: Request, options: Options) -> Submitted:
     """Enqueue a job; when this returns it is stored. Raises StoreUnavailable, QueueFull, IdempotencyConflict."""
     taken: Submitted = run_job(request, options, priority=request.priority)
     return taken
+
+
+clock = Clock(store, submit, bounds)
 
 
 @huey.job_task(priority=5, retries=policy.attempts - 1, retry_delay=policy.base_s, retry_backoff=2)
@@ -311,12 +319,14 @@ def start() -> None:
     logs.take_over("huey")
     require_suitable_store()
     pulse.start()
+    clock.start()
     courier.start()
 
 
 @huey.on_shutdown()
 def stop() -> None:
     """End it again, when the first of the worker threads ends."""
+    clock.stop()
     pulse.stop()
     courier.stop(COURIER_S)
 

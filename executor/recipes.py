@@ -105,7 +105,7 @@ class Work:
 
     `outputs` are folders that may hold the result, in order. `reports` are what the command writes outside of the
     project; `facts` are part of the result. `fail_on` is the least severe finding of a linter that is a failure.
-    `missing` says why there is no command, if there is none. `fault` looks at what a command that ended well has led to,
+    `missing` says why there is no command, if there is none. `fault` looks at what a command that ended well led to,
     and says why the job failed all the same, if it did.
     """
 

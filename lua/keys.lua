@@ -31,6 +31,9 @@ local KEY = {
   worker_facts = 'worker_facts', --      HASH    worker -> what it says of itself, as JSON
   drained = 'drained',       --          SET     workers that are to take no more jobs
   pace = 'pace',             --          HASH    <type> or * -> moving average of a run's ms
+  -- schedules
+  schedule = 'schedule',     --          HASH    id -> timetable.Schedule as JSON
+  schedule_due = 'schedule_due', --      ZSET    id -> moment of the next tick
   -- ends
   ended = 'ended:',          -- <queue>:<status>  ZSET  finished jobs: id -> moment of the end
   dead = 'dead',             --          ZSET    dead letters, jobs that failed by no fault of theirs: id -> number

@@ -10,6 +10,7 @@ from store.moves import Moves
 from store.outbox import Outbox
 from store.queues import ALL, Queues
 from store.reading import Reading
+from store.schedules import Schedules
 from store.suitability import Suitability
 from store.values import (
     DELIVERY_STATES,
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 
-class Store(Admission, Moves, Outbox, Lanes, Reading, Queues, Workers, Keeping, Metering, Suitability):
+class Store(Admission, Moves, Outbox, Lanes, Reading, Queues, Workers, Schedules, Keeping, Metering, Suitability):
     """All that the service keeps, on one Redis server. Safe to share between threads; opens no connection before use.
 
     Every method may raise errors.StoreUnavailable: Redis does not answer in time, or refuses writes.

@@ -10,14 +10,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = {
     0: {
-        "allowance", "metrics", "logs",
+        "allowance", "metrics", "logs", "timetable",
         "config", "errors", "reasons", "submission", "jobs", "intake", "npm", "paths", "retry", "lease", "events",
         "addresses", "receivers", "steps",
     },
     1: {"store", "webhook", "payload", "executor", "artifacts", "machine"},
-    2: {"tasks", "consumer", "delivery", "uploads", "upkeep"},
+    2: {"tasks", "clock", "consumer", "delivery", "uploads", "upkeep"},
     3: {"app", "answers", "operations", "deliveries", "server", "wire", "logview", "cli", "demo", "stack",
-        "secret_settings", "exposition", "health"},
+        "secret_settings", "exposition", "health", "schedules"},
 }  # fmt: skip
 LEVEL_OF = {module: level for level, modules in LEVELS.items() for module in modules}
 #: Outside libraries with one home each (and the machine, which only looks whether they answer).
@@ -25,7 +25,7 @@ HOMES = {
     "redis": {"store", "machine"},
     "docker": {"executor", "machine"},
     "huey": {"tasks", "consumer"},
-    "bottle": {"health", "exposition", "app", "answers", "operations", "deliveries"},
+    "bottle": {"schedules", "health", "exposition", "app", "answers", "operations", "deliveries"},
     "requests": {"webhook", "executor", "stack", "demo"},
     "pydantic_settings": {"config"},
     "structlog": {"logs"},
