@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,6 +20,7 @@ from jobs import iso
 log = logging.getLogger(__name__)
 
 RETRY_SOON_S = 2
+MAX_KEY = 255
 
 #: Every code that an answer can carry: its HTTP number and what it means in a few words.
 PROBLEMS: dict[str, tuple[int, str]] = {
@@ -27,9 +29,12 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "not_found": (404, "There is nothing at this address"),
     "job_not_found": (404, "There is no such job"),
     "artifact_not_found": (404, "There is no such artifact"),
+    "function_not_found": (404, "There is no such function"),
     "method_not_allowed": (405, "This address does not take this method"),
     "idempotency_conflict": (409, "The idempotency key was used with another body"),
     "move_refused": (409, "The job's status does not allow this"),
+    "function_not_ready": (409, "The function cannot be called"),
+    "function_quota": (409, "There are too many functions"),
     "body_incomplete": (408, "The body did not arrive"),
     "body_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The body is not JSON"),
@@ -70,6 +75,15 @@ def whole_number(name: str) -> int:
     if not (given.isascii() and given.isdecimal() and len(given) <= 12):
         raise InvalidRequest([Mistake(f"?{name}", f"{name} must be a whole number from 0 on, of at most 12 digits.")])
     return int(given)
+
+
+def idempotency_key() -> str:
+    """The key that a submission comes with, "" without one. Raises InvalidRequest."""
+    key: str = request.get_header("Idempotency-Key", "")
+    if "Idempotency-Key" in request.headers and not re.fullmatch(rf"[!-~]{{1,{MAX_KEY}}}", key):
+        rule = f"Idempotency-Key must have 1 to {MAX_KEY} printable ASCII characters without spaces."
+        raise InvalidRequest([Mistake("Idempotency-Key", rule)])
+    return key
 
 
 def answering(handler: Callable[..., Any]) -> Callable[..., Any]:

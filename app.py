@@ -7,7 +7,6 @@ import functools
 import hashlib
 import itertools
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
@@ -19,13 +18,14 @@ import intake
 import logview
 import upkeep
 import wire
-from answers import answering, json_answer, now, problem, whole_number
+from answers import answering, idempotency_key, json_answer, now, problem, whole_number
 from artifacts import Shelf
 from clock import Clock
 from config import VERSION, Settings
 from deliveries import Deliveries
 from errors import ArtifactNotFound, DiskLow, InvalidRequest, JobNotFound, Mistake
 from exposition import Exposition
+from functions import Functions
 from health import Health
 from jobs import Artifact, Job, OutputChunk, Request, Status, is_id, iso
 from metrics import Tally
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 IO_SECONDS = 10.0
 #: How long Redis may take for one answer (s): a caller hears of its absence within a second, and asks again.
 STORE_SECONDS = 0.8
-MAX_KEY = 255
 
 Submit = Callable[[Request, Options], Submitted]
 
@@ -72,6 +71,8 @@ def create_app(
     planned = Schedules(store, clock, api.bounds, settings.body_bytes)
     health = Health(store, shelf, settings.min_free_disk)
     exposed = Exposition(store, shelf, VERSION)
+    trees = Shelf(settings.data_dir / "functions")
+    named = Functions(store, trees, api.submit, api.bounds, settings.body_bytes, settings.function_quota)
     app = Bottle()
     app.uninstall(True)  # its plugins turn dicts into answers; ours are bytes already
     for method, path, handler, _scope in (
@@ -107,6 +108,12 @@ def create_app(
         ("POST", "/api/schedules/<schedule_id>/pause", planned.pause, "submit"),
         ("POST", "/api/schedules/<schedule_id>/resume", planned.resume, "submit"),
         ("POST", "/api/schedules/<schedule_id>/run", planned.run, "submit"),
+        ("GET", "/api/functions", named.listed, "read"),
+        ("GET", "/api/functions/<name>", named.one, "read"),
+        ("PUT", "/api/functions/<name>", named.put, "submit"),
+        ("DELETE", "/api/functions/<name>", named.remove, "submit"),
+        ("POST", "/api/functions/<name>/invoke", named.invoke, "submit"),
+        ("POST", "/api/functions/<name>/rollback", named.roll_back, "submit"),
         ("GET", "/api/jobs/<job_id>/deliveries", delivered.of_job, "read"),
         ("GET", "/api/deliveries", delivered.listed, "operate"),
         ("POST", "/api/deliveries/<delivery_id>/resend", delivered.resend, "operate"),
@@ -155,12 +162,16 @@ class Api:
         wire.require_json(request.environ)
         body = wire.read_body(request.environ, self._body_bytes)
         wanted, options = intake.parse(body, self.bounds)
-        self._require_room()
-        taken = self._submit(wanted, self._identified(options, body))
+        taken = self.submit(wanted, self._identified(options, body))
         job = taken.job
         response.set_header("Location", f"/api/jobs/{job.id}")
         created = {"jobId": job.id, "type": job.type, "status": job.status, "createdAt": iso(job.created_ms)}
         return json_answer(created, 201 if taken.created else 200)
+
+    def submit(self, wanted: Request, options: Options) -> Submitted:
+        """Take a job in, if there is room on the disk. Raises DiskLow, and what tasks.submit raises."""
+        self._require_room()
+        return self._submit(wanted, options)
 
     def job(self, job_id: str) -> bytes:
         """The record of a job; of one that waits, also why."""
@@ -222,13 +233,10 @@ class Api:
 
     def _identified(self, options: Options, body: bytes) -> Options:
         """With what tells this submission from others: the caller's key, or else the body itself."""
-        key = request.get_header("Idempotency-Key")
+        key = idempotency_key()
         digest = hashlib.sha256(body).hexdigest()
-        if key is None:
+        if not key:
             return dataclasses.replace(options, fingerprint=digest if self._same_request else "")
-        if not re.fullmatch(rf"[!-~]{{1,{MAX_KEY}}}", key):
-            rule = f"Idempotency-Key must have 1 to {MAX_KEY} printable ASCII characters without spaces."
-            raise InvalidRequest([Mistake("Idempotency-Key", rule)])
         return dataclasses.replace(options, idempotency_key=key, body_hash=digest)
 
     def _job(self, job_id: str) -> Job:

@@ -30,6 +30,15 @@ class Package:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """How many functions there may be, how many versions of each are kept, and the bytes of all trees together."""
+
+    functions: int = 100
+    versions: int = 5
+    bytes: int = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One call of a function: `export` of `file` is called with `event`.
 

@@ -35,7 +35,7 @@ import receivers
 from allowance import Allowance, Range
 from errors import SetupError
 from events import DEFAULT_ENDPOINT, USUAL_EVENTS, Endpoint, Event
-from jobs import Limits
+from jobs import Limits, Quota
 
 VERSION = "0.1.0"
 
@@ -327,6 +327,17 @@ class OutputSettings(_Group):
     log_line_bytes: Bytes = Field(16 << 10, ge=256, description="Longest line of a log, the rest is cut (size).")
 
 
+class FunctionSettings(_Group):
+    """Functions: named ones, kept with their dependencies."""
+
+    max_functions: int = Field(100, ge=0, le=100_000, description="How many there may be.")
+    keep_function_versions: int = Field(
+        5, ge=1, le=1_000, description="Versions of each that are kept; older ones make room, never the current one."
+    )
+    function_max_bytes: Bytes = Field(100 << 20, description="Most bytes of one version with its dependencies (size).")
+    functions_max_bytes: Bytes = Field(2 << 30, description="Most bytes of all versions together (size).")
+
+
 class RetentionSettings(_Group):
     """Retention: how long finished jobs are kept, with their requests, logs and artifacts; 0: no bound."""
 
@@ -375,12 +386,20 @@ class WorkerSettings(_Group):
 
 #: All groups, in the order of .env.example.
 GROUPS: tuple[type[_Group], ...] = (
-    RedisSettings, ApiSettings, ConvexSettings, SandboxSettings, OutputSettings, RetentionSettings, WorkerSettings
+    RedisSettings, ApiSettings, ConvexSettings, SandboxSettings, OutputSettings, FunctionSettings,
+    RetentionSettings, WorkerSettings,
 )  # fmt: skip
 
 
 class Settings(
-    WorkerSettings, RetentionSettings, OutputSettings, SandboxSettings, ConvexSettings, ApiSettings, RedisSettings
+    WorkerSettings,
+    RetentionSettings,
+    FunctionSettings,
+    OutputSettings,
+    SandboxSettings,
+    ConvexSettings,
+    ApiSettings,
+    RedisSettings,
 ):
     """All settings, checked, and what follows from them. Get one from load()."""
 
@@ -441,6 +460,11 @@ class Settings(
         fields = type(self).model_fields
         given = {fields[name].alias: getattr(self, name) for name in self.model_fields_set}
         return {str(variable): _plain(value) for variable, value in given.items() if value is not None}
+
+    @property
+    def function_quota(self) -> Quota:
+        """How much the named functions may be."""
+        return Quota(self.max_functions, self.keep_function_versions, self.functions_max_bytes)
 
     @property
     def body_bytes(self) -> int:

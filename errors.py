@@ -50,6 +50,24 @@ class ArtifactNotFound(ChefError):
     code = "artifact_not_found"
 
 
+class FunctionNotFound(ChefError):
+    """There is no function of that name, or no such version of it."""
+
+    code = "function_not_found"
+
+
+class FunctionNotReady(ChefError):
+    """The function, or the version, cannot be called: it is still being made, or could not be made."""
+
+    code = "function_not_ready"
+
+
+class FunctionQuota(ChefError):
+    """There are as many functions as there may be."""
+
+    code = "function_quota"
+
+
 class MoveRefused(ChefError):
     """The job's status does not allow this move (see jobs.TRANSITIONS)."""
 

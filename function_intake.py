@@ -26,7 +26,7 @@ Bounds = intake.Bounds
 
 MAX_PACKAGES = 200
 _PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,100}[A-Za-z0-9])?(?:\[[A-Za-z0-9._,-]{1,100}\])?")
-_RELEASE = r"[A-Za-z0-9.*+!_-]{1,60}"
+_RELEASE = r"v?[0-9][A-Za-z0-9.*+!_-]{0,60}"
 _SPECIFIER = re.compile(rf"(?:(?:===?|~=|!=|<=|>=|<|>) ?)?{_RELEASE}(?:, ?(?:===?|~=|!=|<=|>=|<|>) ?{_RELEASE}){{0,9}}")
 
 
@@ -242,4 +242,4 @@ def _specifier(wanted: str) -> str:
     """As pip takes it: a bare version is that very one."""
     if wanted in ANY:
         return ""
-    return f"=={wanted}" if wanted[0].isalnum() else wanted.replace(" ", "")
+    return f"=={wanted}" if wanted[0] in "v0123456789" else wanted.replace(" ", "")

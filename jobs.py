@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from calls import Call
+from calls import Call, Package, Quota
 from events import Delivery, Endpoint
 from reasons import Conclusion, Reason, ReasonClass
 from submission import RetryRule
@@ -31,8 +31,10 @@ __all__ = [
     "JobType",
     "Limits",
     "OutputChunk",
+    "Package",
     "Phase",
     "PhaseTime",
+    "Quota",
     "Reason",
     "ReasonClass",
     "Request",

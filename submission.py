@@ -39,6 +39,7 @@ class Options:
     fingerprint: the same fingerprint, shortly after and while the first job is not finished, answers the same job.
     delay_ms, run_at_ms: the job starts no earlier (the later of the two counts).
     expires_in_ms: the job fails as expired if it has not started by then.
+    job_id: the id that the job gets, if the caller has chosen one (jobs.new_id).
     supersede: older unfinished jobs of the same chat and type are cancelled.
     webhook: names of the endpoints that are told about the job; None for the one called default.
     """
@@ -55,3 +56,4 @@ class Options:
     retry: RetryRule | None = None
     replay_of: str = ""
     webhook: tuple[str, ...] | None = None
+    job_id: str = ""

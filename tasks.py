@@ -30,7 +30,16 @@ from artifacts import Shelf, Writer
 from clock import Clock
 from consumer import JobHuey
 from delivery import Courier
-from errors import EngineFault, JobNotFound, LeaseLost, RunStopped, StorageFailed, StoreUnavailable, StoreUnsuitable
+from errors import (
+    ArtifactNotFound,
+    EngineFault,
+    JobNotFound,
+    LeaseLost,
+    RunStopped,
+    StorageFailed,
+    StoreUnavailable,
+    StoreUnsuitable,
+)
 from events import DEFAULT_ENDPOINT
 from executor import EgressRules, Executor, Wish
 from executor.images import Images
@@ -42,6 +51,7 @@ from store import Retention, Rules, Store, Submitted
 from submission import Options
 from upkeep import Pulse
 from uploads import Uploads
+from versions import Versions
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +94,7 @@ tally = Tally()
 #: a third of the lease is left when it gives up, a call takes at most twice its timeout.
 live = open_store(timeout_s=min(2.0, settings.lease_seconds / 12), retries=0)
 shelf = Shelf(settings.data_dir / "artifacts")
+versions = Versions(store, Shelf(settings.data_dir / "functions"), settings.function_quota, settings.function_max_bytes)
 executor = Executor(
     settings.docker_host,
     Images(settings.data_dir / "images"),
@@ -158,9 +169,15 @@ def run_attempt(job: Job, slot: int, lease: Lease) -> Result:
         RunStopped: The lease said so; nothing of the run is left.
     """
     try:
-        watch = Watch(job, lease, shelf.open(job.id, job.fence))
         request = store.request(job.id)
-        return executor.run(job, request, limits_of(job, request), slot, watch)
+        makes_version = request.call is not None and request.call.makes_version
+        files = versions.writer(job) if makes_version else shelf.open(job.id, job.fence)
+        with versions.tree(request.call) as tree:
+            result = executor.run(job, request, limits_of(job, request), slot, Watch(job, lease, files), tree)
+        return versions.settled(job, request.call, result) if request.call and makes_version else result
+    except ArtifactNotFound:
+        gone = Reason.FUNCTION_REMOVED
+        return Result(gone.conclusion, gone, "the version of the function was removed before it was called")
     except (EngineFault, StorageFailed) as fault:
         if isinstance(fault, EngineFault):
             tally.count("docker_errors", fault.reason)
@@ -179,7 +196,8 @@ def limits_of(job: Job, request: Request) -> Limits:
     """What this attempt may use: what the job asked for, and more memory than the ones before had, if they ran out."""
     usual = settings.limits.changed(request.limits)
     memory = retry.memory_bytes(job, usual.memory_bytes, settings.max_memory_limit)
-    return dataclasses.replace(usual, memory_bytes=memory)
+    limits = dataclasses.replace(usual, memory_bytes=memory)
+    return versions.limits(limits) if request.call and request.call.makes_version else limits
 
 
 def record(job: Job, result: Result) -> None:

@@ -101,6 +101,8 @@ def _order(call: Call) -> str:
 def _project(request: Request, call: Call) -> Plan:
     """The files, and how their dependencies are installed, if there are any."""
     bare = Plan(files=dict(request.files), image=NODE, install=(), environment={}, works=())
+    if call.package:
+        return replace(bare, files={})
     if call.runtime == "python":
         return replace(bare, install=_pip(request, call), environment={"PIP_CERT": spec.CA_BUNDLE})
     if "package.json" not in request.files and not request.dependencies:

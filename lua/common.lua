@@ -319,3 +319,19 @@ local function forget(job)
   end
   redis.call('DEL', key('job', job.id), key('request', job.id), key('log', job.id))
 end
+
+-- Named functions ---------------------------------------------------------------------------------------------------
+
+local function version_key(name, number)
+  return key('version', name .. ':' .. number)
+end
+
+-- Forget a version. Returns its package as JSON, '' if it has none yet.
+local function drop_version(name, number)
+  local version = version_key(name, number)
+  local package, bytes = unpack(redis.call('HMGET', version, 'package', 'bytes'))
+  redis.call('INCRBY', key('functions_bytes'), -(tonumber(bytes) or 0))
+  redis.call('DEL', version)
+  redis.call('ZREM', key('versions', name), number)
+  return package or ''
+end

@@ -34,6 +34,14 @@ local KEY = {
   -- schedules
   schedule = 'schedule',     --          HASH    id -> timetable.Schedule as JSON
   schedule_due = 'schedule_due', --      ZSET    id -> moment of the next tick
+  -- named functions; a version is made by a job, and then the tree that the job packed
+  functions = 'functions',   --          ZSET    names: name -> moment of its first version
+  named = 'named:',          -- <name>   HASH    current (version that is called, if any), top (the newest that ever was),
+                             --                  last (counter of versions), created_ms, updated_ms
+  versions = 'versions:',    -- <name>   ZSET    numbers of its versions: number -> number
+  version = 'version:',      -- <name>:<number>  HASH  state (making, ready), created_ms, job, request (JSON), bytes (of
+                             --                  the tree), package (JSON)
+  functions_bytes = 'functions_bytes', -- STRING what all trees occupy
   -- ends
   ended = 'ended:',          -- <queue>:<status>  ZSET  finished jobs: id -> moment of the end
   dead = 'dead',             --          ZSET    dead letters, jobs that failed by no fault of theirs: id -> number

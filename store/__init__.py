@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from store.admission import Admission
+from store.functions import Function, Functions, Version
 from store.keeping import Keeping
 from store.lanes import Lanes
 from store.metering import Figures, Metering
@@ -34,18 +35,22 @@ __all__ = [
     "Closures",
     "DeadLetter",
     "Figures",
+    "Function",
     "Lane",
     "Listed",
     "Retention",
     "Rules",
     "Store",
     "Submitted",
+    "Version",
     "Waiting",
     "WorkerSeen",
 ]
 
 
-class Store(Admission, Moves, Outbox, Lanes, Reading, Queues, Workers, Schedules, Keeping, Metering, Suitability):
+class Store(
+    Admission, Moves, Outbox, Lanes, Reading, Queues, Workers, Schedules, Functions, Keeping, Metering, Suitability
+):
     """All that the service keeps, on one Redis server. Safe to share between threads; opens no connection before use.
 
     Every method may raise errors.StoreUnavailable: Redis does not answer in time, or refuses writes.

@@ -52,7 +52,7 @@ class Admission(MemoryGauge, Reading):
         if self.memory_share() > MEMORY_SHARE:
             raise StoreUnavailable("Redis is short of memory: no new jobs until some have ended and were removed")
         outcome, answer = self._run(
-            "add", new_id(), request.to_bytes(), *_arguments(options), *_fields(request, options)
+            "add", options.job_id or new_id(), request.to_bytes(), *_arguments(options), *_fields(request, options)
         )
         if outcome == b"conflict":
             raise IdempotencyConflict(f"the idempotency key belongs to {answer.decode()}, which had another body")

@@ -10,14 +10,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = {
     0: {
-        "allowance", "metrics", "logs", "timetable",
+        "allowance", "metrics", "logs", "timetable", "calls", "function_intake",
         "config", "errors", "reasons", "submission", "jobs", "intake", "npm", "paths", "retry", "lease", "events",
         "addresses", "receivers", "steps",
     },
     1: {"store", "webhook", "payload", "executor", "artifacts", "machine"},
-    2: {"tasks", "clock", "consumer", "delivery", "uploads", "upkeep"},
+    2: {"tasks", "clock", "consumer", "delivery", "uploads", "upkeep", "versions"},
     3: {"app", "answers", "operations", "deliveries", "server", "wire", "logview", "cli", "demo", "stack",
-        "secret_settings", "exposition", "health", "schedules"},
+        "secret_settings", "exposition", "health", "schedules", "functions",
+        "waiting"},
 }  # fmt: skip
 LEVEL_OF = {module: level for level, modules in LEVELS.items() for module in modules}
 #: Outside libraries with one home each (and the machine, which only looks whether they answer).
@@ -25,7 +26,7 @@ HOMES = {
     "redis": {"store", "machine"},
     "docker": {"executor", "machine"},
     "huey": {"tasks", "consumer"},
-    "bottle": {"schedules", "health", "exposition", "app", "answers", "operations", "deliveries"},
+    "bottle": {"schedules", "health", "exposition", "app", "answers", "operations", "deliveries", "functions"},
     "requests": {"webhook", "executor", "stack", "demo"},
     "pydantic_settings": {"config"},
     "structlog": {"logs"},
