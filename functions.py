@@ -45,11 +45,9 @@ class Functions:
 
     def put(self, name: str) -> bytes:
         """Keep a new version: 202 with the job that makes it; with ?wait=, the version as it is then."""
-        seconds = _wait_seconds()
+        name, seconds = _checked(name), _wait_seconds()
         wire.require_json(request.environ)
-        wanted = function_intake.version(
-            wire.read_body(request.environ, self._body_bytes), self._bounds, _checked(name)
-        )
+        wanted = function_intake.version(wire.read_body(request.environ, self._body_bytes), self._bounds, name)
         job_id, kept = new_id(), replace(wanted, files={})
         number, unused = self._store.put_version(name, kept, job_id, self._quota)
         self._discard(unused)

@@ -330,7 +330,7 @@ end
 local function drop_version(name, number)
   local version = version_key(name, number)
   local package, bytes = unpack(redis.call('HMGET', version, 'package', 'bytes'))
-  redis.call('INCRBY', key('functions_bytes'), -(tonumber(bytes) or 0))
+  redis.call('DECRBY', key('functions_bytes'), bytes or 0)
   redis.call('DEL', version)
   redis.call('ZREM', key('versions', name), number)
   return package or ''

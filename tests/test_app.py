@@ -109,6 +109,7 @@ def test_stats(api: Client, store: Store) -> None:
         "builds": (0, 1),
         "tests": (0, 0),
         "lint": (1, 0),
+        "functions": (0, 0),
     }
 
 

@@ -86,8 +86,8 @@ def test_install_scripts_on_request() -> None:
 
 
 def test_every_type_has_a_recipe() -> None:
-    """No job type is without a row in the table."""
-    assert set(RECIPES) == set(JobType)
+    """No job type is without a row in the table; functions have a file of their own."""
+    assert {*RECIPES, JobType.FUNCTION} == set(JobType)
 
 
 def test_no_package_json() -> None:
@@ -184,7 +184,7 @@ def test_command(job_type: JobType, fields: dict[str, Any], command: str) -> Non
     assert work(plan(request(package=package, type=job_type, **fields))).command == command
 
 
-@pytest.mark.parametrize("job_type", JobType)
+@pytest.mark.parametrize("job_type", RECIPES)
 @pytest.mark.parametrize(
     "scripts", [{}, {"build": "", "test": " ", "lint": ""}, {"build": 1, "test": None, "lint": []}]
 )

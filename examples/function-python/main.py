@@ -2,7 +2,7 @@
 
 import time
 
-from pytimeparse import parse
+from pytimeparse import parse  # type: ignore[import-not-found]  # it is installed in the sandbox
 
 
 def handler(event: dict[str, str], context: dict[str, str | int]) -> dict[str, str | int]:

@@ -167,7 +167,7 @@ def test_versions_at_the_same_time(named: Named) -> None:
     """Versions that are kept at once all have numbers of their own, and the newest is the one that is called."""
     answers: list[requests.Response] = []
     threads = [
-        threading.Thread(target=lambda n=n: answers.append(named.put(f"export const handler = () => {n}")))  # type: ignore[misc]
+        threading.Thread(target=lambda n=n: answers.append(named.put(f"export const handler = () => {n}")))
         for n in range(4)
     ]
     for thread in threads:
