@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo run test check fast fix chaos bench secrets compose-images config clean
+.PHONY: help demo run test check fast fix chaos hostile doctor bench secrets compose-images config clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,18 +21,21 @@ test: check ## all tests: what check runs, then faults, sandboxes and the whole 
 chaos: $(VENV)/ready ## the fault tests in full: 30 kills, 400 jobs, every fault of docs/reliability.md
 	@$(RUN) -m tests.faults.chaos
 
+hostile: $(VENV)/ready ## every hostile job of docs/security.md against the whole service, as a table
+	@$(RUN) -m tests.hostile
+
 check: $(VENV)/ready ## what needs no Docker: format, lint, types, spelling, fast tests with branch coverage
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy .
 	$(VENV)/bin/codespell
 	$(VENV)/bin/coverage erase
-	$(VENV)/bin/coverage run -m pytest -q -m "not engine and not e2e and not faults"
+	$(VENV)/bin/coverage run -m pytest -q -m "not engine and not e2e and not faults and not hostile"
 	$(VENV)/bin/coverage combine -q
 	$(VENV)/bin/coverage report
 
 fast: $(VENV)/ready ## only the fast tests
-	@$(VENV)/bin/pytest -q -m "not engine and not e2e and not faults"
+	@$(VENV)/bin/pytest -q -m "not engine and not e2e and not faults and not hostile"
 
 fix: $(VENV)/ready ## format, and mend what the linter can
 	$(VENV)/bin/ruff check --fix .

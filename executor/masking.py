@@ -26,8 +26,10 @@ class Masker:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         """Values under 8 characters are left alone (4 if the name speaks of a secret): they are words of any log."""
-        forms = {form for name, value in environment.items() for form in _forms(name, value)}
-        self._forms = sorted(forms, key=len, reverse=True)  # or a part of one would keep a longer one from being found
+        forms = {name: set(_forms(name, value)) for name, value in environment.items()}
+        # The longest first, or a part of one would keep a longer one from being found.
+        self._forms = sorted(set().union(*forms.values()), key=len, reverse=True)
+        self._secret_forms = [form for name in forms if _SECRET_NAME.search(name) for form in forms[name]]
 
     def __call__(self, text: str) -> str:
         """`text` with *** for every value, in any of its forms."""
@@ -35,6 +37,10 @@ class Masker:
             if form in text:
                 text = text.replace(form, MASK)
         return text
+
+    def shows_secret(self, text: str) -> bool:
+        """True if `text` holds the value of a variable whose name speaks of a secret."""
+        return any(form in text for form in self._secret_forms)
 
     def cut(self, text: str) -> str:
         """`text`, whose end was cut off, without what may be the beginning of a value there."""

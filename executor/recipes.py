@@ -126,9 +126,9 @@ class Plan:
     """All that a run does: files to unpack, the image, what is installed, then each work; remarks for the log.
 
     `install` is empty if there is nothing to install; of several commands, each is tried only if the one before
-    refuses the lockfile. `setup` makes the project itself ready to be used: its own code, so it runs without a network.
-    `programs` is where the installed ones are. `is_pipeline`: the result has one for each work.
-    `tools` are files of ours that the commands need.
+    refuses the lockfile. `install_scripts`: packages' own scripts run then. `setup` makes the project itself ready to
+    be used: its own code, so it runs without a network. `programs` is where the installed ones are. `is_pipeline`: the
+    result has one for each work. `tools` are files of ours that the commands need.
     """
 
     files: Mapping[str, str]
@@ -137,6 +137,7 @@ class Plan:
     environment: Mapping[str, str]
     works: tuple[Work, ...]
     setup: str = ""
+    install_scripts: bool = False
     programs: str = f"{spec.PROJECT}/node_modules/.bin"
     is_pipeline: bool = False
     goes_on: bool = False
@@ -170,10 +171,12 @@ def plan(request: Request) -> Plan:
     tool = installers.chosen(files, files)
     locked = installers.has_lockfile(tool, files) and not changed
     project = Project(files, manifest)
+    installs = _has_packages(manifest)
     return Plan(
         files=files,
         image=NODE,
-        install=tool.install(locked=locked, scripts=request.install_scripts) if _has_packages(manifest) else (),
+        install=tool.install(locked=locked, scripts=request.install_scripts) if installs else (),
+        install_scripts=installs and request.install_scripts,
         environment=tool.environment,
         works=tuple(_work(at, each, request, project, tool, notes) for at, each in enumerate(types)),
         is_pipeline=bool(request.steps),

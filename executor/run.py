@@ -298,6 +298,7 @@ class Run:
             raise Ended(Reason.ARTIFACT_TOO_LARGE, _too_large(found, limits))
         self._doing = doing
         if found:
+            found = self._without_secret_names(found)
             self._detail["outputDir"] = found.folder
             self._detail["outputBytes"] = sum(artifact.size for artifact in found.artifacts)
             if found.skipped_count > len(found.skipped):
@@ -309,6 +310,18 @@ class Run:
         over = self._keeper.reports(guard, taken.keep).over
         self._detail |= findings.gathered(work.reports, taken.files, over)
         self._tell()
+
+    def _without_secret_names(self, found: Collected) -> Collected:
+        """Files are known by their names everywhere, and a masked name would lead to none."""
+        shown = [artifact for artifact in found.artifacts if self._mask.shows_secret(artifact.path)]
+        skipped = tuple({"path": artifact.path, "reason": "its name holds a secret"} for artifact in shown)
+        kept = tuple(artifact for artifact in found.artifacts if artifact not in shown)
+        return replace(
+            found,
+            artifacts=kept,
+            skipped=(*found.skipped, *skipped)[: collected.MAX_SKIPPED],
+            skipped_count=found.skipped_count + len(shown),
+        )
 
     def _tell(self) -> None:
         """Say in the log what linters found, which also ends a message about their failure."""
@@ -328,6 +341,7 @@ class Run:
         """The figures of the run, whatever its end."""
         elapsed_s, report = time.monotonic() - self._began, self._keeper.report
         body: dict[str, Any] = {"usage": self._usage.to_json(self._order.limits, elapsed_s, report)}
+        body |= {"installScripts": True} if self._order.plan.install_scripts else {}
         return body | ({"egress": report["targets"]} if report.get("targets") else {})
 
     @contextlib.contextmanager

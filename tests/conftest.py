@@ -21,7 +21,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
     Where none can be had those tests fail with the sentence that says why: they never skip.
     """
-    wanted = ("engine", "e2e")
+    wanted = ("engine", "e2e", "hostile")
     if not any(item.get_closest_marker(name) for item in request.session.items for name in wanted):
         yield
         return

@@ -79,6 +79,14 @@ def test_words_of_any_log() -> None:
     assert mask("true production ab12 abc") == "true production *** abc"
 
 
+def test_secret_in_a_name() -> None:
+    """A file's name shows a secret only if the variable's name speaks of one: others may well be names of pages."""
+    mask = Masker({"API_KEY": SECRET, "VITE_START_PAGE": "dashboard"})
+
+    assert mask.shows_secret(f"assets/{SECRET.encode().hex()}.txt")
+    assert not mask.shows_secret("dashboard/index.html")
+
+
 def test_nothing_to_hide() -> None:
     """Without variables nothing is changed."""
     assert Masker({})("a *** b") == "a *** b"

@@ -82,7 +82,11 @@ def test_berry_is_another_program() -> None:
 
 def test_install_scripts_on_request() -> None:
     """Install scripts are off unless the request wants them."""
-    assert plan(request(install_scripts=True)).install == ("npm install --no-audit --no-fund",)
+    made = plan(request(install_scripts=True))
+
+    assert made.install == ("npm install --no-audit --no-fund",)
+    assert made.install_scripts
+    assert not plan(request()).install_scripts
 
 
 def test_every_type_has_a_recipe() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 Address = tuple[str, int] | str
@@ -30,6 +30,9 @@ class Proxy:
         """Break all connections, old ones now and new ones at once."""
         self._refusing = True
         self.cut()
+
+    def heard(self, data: bytes) -> None:
+        """Called with what a client says, before it is passed on; for those who listen."""
 
     def speak(self) -> None:
         """Break all connections that were silent, as a network does that comes back, and relay again."""
@@ -79,7 +82,7 @@ class Proxy:
                 server.connect(self._upstream)
                 back = threading.Thread(target=self._pump, args=(server, client), name="proxy", daemon=True)
                 back.start()
-                self._pump(client, server)
+                self._pump(client, server, self.heard)
                 back.join()
             except OSError:
                 pass  # nobody listens there: the client sees its connection end
@@ -87,9 +90,12 @@ class Proxy:
                 with self._lock:
                     self._open -= {client, server}
 
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+    def _pump(
+        self, source: socket.socket, target: socket.socket, hear: Callable[[bytes], None] = lambda data: None
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                hear(data)
                 self._flowing.wait()
                 target.sendall(data)
         for end, how in ((target, socket.SHUT_WR), (source, socket.SHUT_RD)):
