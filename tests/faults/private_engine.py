@@ -15,8 +15,9 @@ import machine
 class PrivateEngine:
     """`dockerd` with folders, socket and containerd below `folder`; jobs that need no network run in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
         self._folder = folder
+        self._options = options
         self.url = f"unix://{folder / 'docker.sock'}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -40,7 +41,17 @@ class PrivateEngine:
         log = self._folder / "dockerd.log"
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
-                ["unshare", "--net", "dockerd", *options, "--host", self.url, "--bridge=none", "--iptables=false"],
+                [
+                    "unshare",
+                    "--net",
+                    "dockerd",
+                    *options,
+                    "--host",
+                    self.url,
+                    "--bridge=none",
+                    "--iptables=false",
+                    *self._options,
+                ],  # fmt: skip
                 stdout=sink,
                 stderr=sink,
                 start_new_session=True,

@@ -137,8 +137,8 @@ def differences(item: Item, seen: Seen) -> Iterator[str]:
     for check in item.checks:
         try:
             check(seen)
-        except AssertionError as error:
-            yield f"{check.__name__}: {error}"
+        except (AssertionError, LookupError, ValueError) as error:
+            yield f"{check.__name__}: {error!r:.300}"
 
 
 def start_neighbour(ground: Ground) -> str:

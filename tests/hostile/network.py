@@ -135,6 +135,9 @@ console.log("tried")
 )
 
 
+INSTALL = "an install runs on the engine's own runtime, whatever the setting says"
+
+
 def package(**fields: Any) -> dict[str, str]:
     """A package.json."""
     return {"package.json": json.dumps(fields)}
@@ -144,7 +147,8 @@ def installing(number: str, what: str, script: str, **expected: Any) -> Item:
     """An item whose script runs during the install, as a package's own would."""
     files = package(scripts={"preinstall": "node attack.mjs"}, dependencies=PICO) | {"attack.mjs": script}
     data = {"installScripts": True, "env": {"MY_TOKEN": "token-of-the-job"}}
-    return Item(number=number, what=what, files=files, command="true", data=data, limits=ROOM, **expected)
+    return Item(number=number, what=what, files=files, command="true", data=data, limits=ROOM, not_under=INSTALL,
+                **expected)  # fmt: skip
 
 
 def source(what: str, files: dict[str, str], quick: bool = False) -> Item:
@@ -233,9 +237,10 @@ ITEMS = (
     source("has a lockfile that names the metadata service", package(dependencies=PICO) | {"package-lock.json": json.dumps(LOCK)}),
     Item(number="H50", what="brings an .npmrc with registry, proxy, authority and shell of its own", command="true",
          files=package(dependencies=PICO) | EVIL | {".npmrc": NPMRC}, limits=ROOM, says=("ignored registry", "added 1 package"),
-         unsaid=("RAN",)),
+         unsaid=("RAN",), not_under=INSTALL),
     Item(number="H51", what="has scripts around the install, its own and a package's", command="true", limits=ROOM,
-         files=package(scripts=RAN, dependencies={"pkg": "file:./pkg"}) | LOCAL | {"pkg/x.sh": ""}, unsaid=("RAN",)),
+         files=package(scripts=RAN, dependencies={"pkg": "file:./pkg"}) | LOCAL | {"pkg/x.sh": ""}, unsaid=("RAN",),
+         not_under=INSTALL),
     installing("H51", "asks for scripts, which read the environment", SPY, says=("token unknown \n",), checks=(opted_in,)),
     sh("H52", "leaves marks for the next job in every place", MARKS, says=("left",), checks=(next_finds_nothing,)),
 )  # fmt: skip
