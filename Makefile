@@ -45,6 +45,9 @@ bench: $(VENV)/ready ## measure against the bare host, plain docker run and othe
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 	@$(RUN) -m bench
 
+doctor: $(VENV)/ready ## say what this host lacks, and the fix of each
+	@$(RUN) cli.py doctor
+
 secrets: $(VENV)/ready ## write the secrets that docker-compose needs into .env; what is there stays
 	@$(RUN) cli.py secrets
 

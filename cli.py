@@ -14,6 +14,7 @@ from pathlib import Path
 
 import config
 import demo
+import doctor
 import machine
 import secret_settings
 import stack
@@ -100,6 +101,11 @@ def make_secrets(settings: Settings) -> int:
     return 0
 
 
+def examine(settings: Settings) -> int:
+    """Say what this host lacks."""
+    return doctor.report(settings, print)
+
+
 def show_config(settings: Settings) -> int:
     """Print the settings in effect; secrets are masked by their type."""
     for name, value in sorted(settings.model_dump().items()):
@@ -124,6 +130,7 @@ COMMANDS: dict[str, tuple[Callable[[Settings], int], str]] = {
     "worker": (work, "run jobs until SIGTERM"),
     "worker-health": (worker_health, "whether a worker of this machine lives"),
     "secrets": (make_secrets, "write the secrets that .env lacks"),
+    "doctor": (examine, "say what this host lacks, and the fix"),
     "config": (show_config, "print the settings in effect, secrets hidden"),
 }
 

@@ -58,6 +58,7 @@ class Health:
             "redis": self._redis,
             "workers": self._workers,
             "docker": self._docker,
+            "sandbox": self._sandbox,
             "queues": self._queues,
             "webhooks": self._webhooks,
             "disk": self._disk,
@@ -144,6 +145,12 @@ class Health:
         """What the workers say: this process does not speak to the engine, on purpose."""
         away = [worker.name for worker in self._store.workers() if worker.facts.get("engine") != "answers"]
         return Finding(f"The Docker Engine does not answer to {', '.join(away)}." if away else "")
+
+    def _sandbox(self) -> Finding:
+        """What workers say that their machines lack: `make doctor` has the fixes. Only what is unsafe is a problem."""
+        told = sorted({(*entry,) for worker in self._store.workers() for entry in worker.facts.get("sandbox", ())})
+        unsafe = [sentence for state, sentence in told if state == "fail"]
+        return Finding(" ".join(unsafe), figures={"notes": [sentence for _, sentence in told]} if told else None)
 
     def _queues(self) -> Finding:
         closed = self._store.closures().paused.keys()

@@ -49,7 +49,7 @@ from metrics import Tally
 from payload import Form
 from store import Retention, Rules, Store, Submitted
 from submission import Options
-from upkeep import Pulse
+from upkeep import Footing, Pulse
 from uploads import Uploads
 from versions import Versions
 
@@ -131,9 +131,10 @@ bounds = intake.Bounds(settings.max_files, settings.max_project_bytes, tuple(set
 def facts() -> dict[str, Any]:
     """What this worker says of itself."""
     engine = "does not answer" if engine_away.is_set() else "answers"
-    return {"version": config.VERSION, "startedAt": iso(STARTED_MS), "engine": engine}
+    return {"version": config.VERSION, "startedAt": iso(STARTED_MS), "engine": engine, "sandbox": footing.lacks}
 
 
+footing = Footing(lambda: executor.remarks(settings.limits))
 pulse = Pulse(store, OWNER, settings.max_concurrent_workers, settings.lease_seconds / 3, tally, facts)
 
 
@@ -339,6 +340,7 @@ def start() -> None:
     pulse.start()
     clock.start()
     courier.start()
+    threading.Thread(target=footing.look, name="footing", daemon=True).start()  # an engine may take its time
 
 
 @huey.on_shutdown()
@@ -368,6 +370,7 @@ def sweep() -> None:
     """Remove containers and volumes that no running attempt owns. Harmless when several consumers do it."""
     for name in executor.sweep(is_running):
         log.warning("orphan removed: %s", name)
+    footing.look()  # if the engine was away at the start
 
 
 @huey.periodic_task(crontab(minute="*"))

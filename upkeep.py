@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from artifacts import Shelf
-from errors import JobNotFound, MoveRefused, StorageFailed, StoreUnavailable
+from errors import EngineFault, JobNotFound, MoveRefused, StorageFailed, StoreUnavailable
+from executor import Remark
 from metrics import Tally
 from store import Retention, Store
 
@@ -66,6 +67,32 @@ class Pulse:
                 log.warning("no heartbeat: %s", error)
             if self._stopping.wait(self._every_s):
                 return
+
+
+class Footing:
+    """What the Docker Engine and its machine lack: asked once it answers, told in the log and in health."""
+
+    def __init__(self, ask: Callable[[], list[Remark]]) -> None:
+        """`ask` may raise EngineFault; nothing is asked before look()."""
+        self._ask = ask
+        self._asking = threading.Lock()
+        self._known = False
+        #: "warn" or "fail", and a sentence.
+        self.lacks: list[tuple[str, str]] = []
+
+    def look(self) -> None:
+        """Ask, unless it is known or being asked already."""
+        if not self._known and self._asking.acquire(blocking=False):
+            try:
+                lacking = [remark for remark in self._ask() if remark.state != "ok"]
+            except EngineFault as fault:
+                log.warning("what the engine lacks is not known: %s", fault)
+            else:
+                self._known, self.lacks = True, [(remark.state, remark.sentence) for remark in lacking]
+                for remark in lacking:
+                    log.warning("%s %s", remark.sentence, remark.fix)
+            finally:
+                self._asking.release()
 
 
 class Reporter:

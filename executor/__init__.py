@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from errors import EngineFault
-from executor import archive, functions, house, recipes
+from executor import archive, functions, house, recipes, survey
 from executor.egress import Egress
 from executor.egress import Rules as EgressRules
 from executor.house import Wish
@@ -20,10 +20,11 @@ from executor.packing import Packing
 from executor.run import Ground, Order, Run, Watch
 from executor.sandbox import Engine
 from executor.spec import LABEL, Tenancy
+from executor.survey import Remark
 from jobs import Conclusion, Job, Limits, Reason, Request, Result
 from metrics import Tally
 
-__all__ = ["EgressRules", "Executor", "Watch", "Wish"]
+__all__ = ["EgressRules", "Executor", "Remark", "Watch", "Wish"]
 
 #: Added to a job's longest time in the label that says when its containers are surely over.
 LABEL_GRACE_S = 60
@@ -121,6 +122,11 @@ class Executor:
         Raises: as prepare().
         """
         return self._images.ensure(self._engine.client, PYTHON)
+
+    def remarks(self, limits: Limits) -> list[Remark]:
+        """What the engine and its machine lack, check by check. Raises EngineFault: it does not answer."""
+        self._settled(limits)  # bounds the common group, where that can be done
+        return list(survey.remarks(survey.taking(self._engine, self._images, self._wish, limits)))
 
     def sweep(self, is_live: Callable[[str, int], bool]) -> list[str]:
         """Remove containers and volumes of this service whose (job, attempt) is not live; answer their names.

@@ -17,6 +17,10 @@ log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.75
 #: What all sandboxes together may take of it, so that the service and its Redis keep the rest.
 PARENT_SHARE = 0.85
+#: In the two versions of control groups.
+MEMORY_FILES = ("memory.limit_in_bytes", "memory.max")
+SHARE_FILES = ("cpu.shares", "cpu.weight")
+NO_BOUND = 1 << 60
 CGROUPS = Path("/sys/fs/cgroup")
 GROUP = "chef-workers"
 #: By the engine's driver of control groups. A path must be absolute, or it would lie below the engine's own group.
@@ -36,29 +40,48 @@ def settle(engine: Engine, wish: Wish, limits: Limits) -> House:
     """Decide for an engine, and cap the common group where that is ours to do. Raises EngineFault."""
     with translated("ask for its machine"):
         info: dict[str, Any] = engine.api.info()
-    parent = PARENTS.get(info.get("CgroupDriver", ""), "")
-    total_bytes = int(info.get("MemTotal", 0))
-    if parent.startswith("/"):
-        _cap(parent, int(total_bytes * PARENT_SHARE))
+    group = parent(info)
+    if group.startswith("/"):
+        _cap(group, int(info.get("MemTotal", 0) * PARENT_SHARE))
+    return House(wish.runtime, group, is_in_memory(info, wish, limits))
+
+
+def parent(info: dict[str, Any]) -> str:
+    """The group of all sandboxes together; "" if the engine has none that we know to name."""
+    return PARENTS.get(info.get("CgroupDriver", ""), "")
+
+
+def is_in_memory(info: dict[str, Any], wish: Wish, limits: Limits) -> bool:
+    """Whether workspaces are held in memory."""
     needed = wish.slots * (limits.memory_bytes + limits.disk_bytes)
-    fits = needed <= total_bytes * MEMORY_SHARE
-    return House(wish.runtime, parent, wish.workspace == "memory" or (wish.workspace == "auto" and fits))
+    fits = needed <= int(info.get("MemTotal", 0)) * MEMORY_SHARE
+    return wish.workspace == "memory" or (wish.workspace == "auto" and fits)
 
 
-def _cap(parent: str, memory_bytes: int) -> None:
+def capped(group: str) -> bool:
+    """True if all sandboxes together have a bound on their memory, as far as can be seen from here."""
+    try:
+        return int(_place(group, *MEMORY_FILES).read_text()) < NO_BOUND
+    except (OSError, ValueError):  # a group elsewhere, none yet, or "max"
+        return False
+
+
+def _place(group: str, name_in_1: str, name_in_2: str) -> Path:
+    if (CGROUPS / "cgroup.controllers").exists():
+        return CGROUPS / group.lstrip("/") / name_in_2
+    return CGROUPS / name_in_1.partition(".")[0] / group.lstrip("/") / name_in_1
+
+
+def _cap(group: str, memory_bytes: int) -> None:
     """Bound the memory and weigh the processor time of all sandboxes together, as far as this process may.
 
     An engine elsewhere has groups of its own; docs/security.md says what to type there.
     """
-    if (CGROUPS / "cgroup.controllers").exists():
-        files = {"memory.max": memory_bytes, "cpu.weight": 25}
-        places = {name: CGROUPS / parent[1:] / name for name in files}
-    else:
-        files = {"memory.limit_in_bytes": memory_bytes, "cpu.shares": 256}
-        places = {name: CGROUPS / name.partition(".")[0] / parent[1:] / name for name in files}
-    for name, place in places.items():
+    is_2 = (CGROUPS / "cgroup.controllers").exists()
+    for names, value in ((MEMORY_FILES, memory_bytes), (SHARE_FILES, 25 if is_2 else 256)):
+        place = _place(group, *names)
         try:
             place.parent.mkdir(exist_ok=True)
-            place.write_text(str(files[name]))
+            place.write_text(str(value))
         except OSError as error:
-            log.info("the sandboxes have no %s in common: %s", name, error)
+            log.info("the sandboxes have no %s in common: %s", place.name, error)

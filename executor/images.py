@@ -104,6 +104,10 @@ class Images:
         except (DockerException, requests.RequestException, HTTPError, OSError, zipfile.BadZipFile) as error:
             raise ImageUnavailable(f"image {name} cannot be made: {_first_line(error)}") from error
 
+    def is_there(self, client: docker.DockerClient, name: str) -> bool:
+        """True if image `name` need not be made. Raises as docker-py does."""
+        return self._found(client, name, SOURCES[name]) is not None
+
     def reference(self, name: str, *, official: bool) -> str:
         """What image `name` is called if it is made on the official base, or on one of Debian packages."""
         source = SOURCES[name]

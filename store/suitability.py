@@ -27,6 +27,12 @@ class Suitability(Connection):
         if wrong := shortcomings(facts):
             raise StoreUnsuitable("Redis cannot keep the jobs safe: " + "; ".join(wrong))
 
+    def now_s(self) -> float:
+        """The server's clock, as Unix seconds."""
+        with translated():
+            seconds, micros = self._redis.time()
+        return float(seconds + micros / 1e6)
+
 
 def shortcomings(facts: dict[str, Any]) -> list[str]:
     """What speaks against a server, from its INFO."""

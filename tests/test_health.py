@@ -12,12 +12,14 @@ import pytest
 
 import health
 from artifacts import Shelf
+from errors import EngineFault
+from executor import Remark
 from metrics import Tally
 from store import Store
 from submission import Options
 from tests.api_cases import Client, client
 from tests.store_cases import request
-from upkeep import Pulse
+from upkeep import Footing, Pulse
 
 WELL = {"engine": "answers", "version": "1"}
 
@@ -72,6 +74,37 @@ def test_engine_away(api: Client, store: Store) -> None:
     store.heartbeat("host:2", 2, {"engine": "does not answer"})
 
     assert "host:2" in checked(api, "docker", "warning")["message"]
+
+
+def test_sandbox(api: Client, store: Store) -> None:
+    """What workers' machines lack is told once each, and is a warning only where it is unsafe."""
+    store.heartbeat("host:1", 2, {**WELL, "sandbox": [("warn", "It could be better.")]})
+    store.heartbeat("host:2", 2, {**WELL, "sandbox": [("warn", "It could be better.")]})
+    assert checked(api, "sandbox", "ok")["notes"] == ["It could be better."]
+
+    store.heartbeat("host:2", 2, {**WELL, "sandbox": [("fail", "It leaks.")]})
+    assert checked(api, "sandbox", "warning") == {
+        "state": "warning", "message": "It leaks.", "notes": ["It leaks.", "It could be better."],
+    }  # fmt: skip
+
+
+def test_footing(caplog: pytest.LogCaptureFixture) -> None:
+    """A worker asks what its engine lacks until it answers, says it in the log with the fix, and asks no more."""
+    asked: list[int] = []
+
+    def ask() -> list[Remark]:
+        asked.append(1)
+        if len(asked) == 1:
+            raise EngineFault("runtime_unavailable", "away")
+        return [Remark("ok", "Fine."), Remark("warn", "Old.", "Renew.")]
+
+    footing = Footing(ask)
+    footing.look()
+    assert footing.lacks == []
+    footing.look()
+    footing.look()
+    assert (footing.lacks, len(asked)) == ([("warn", "Old.")], 2)
+    assert "Old. Renew." in caplog.text
 
 
 def test_old_queue(api: Client, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ LEVELS = {
     },
     1: {"store", "webhook", "payload", "executor", "artifacts", "machine"},
     2: {"tasks", "clock", "consumer", "delivery", "uploads", "upkeep", "versions"},
-    3: {"app", "answers", "operations", "deliveries", "server", "wire", "logview", "cli", "demo", "stack",
+    3: {"app", "answers", "operations", "deliveries", "server", "wire", "logview", "cli", "doctor", "demo", "stack",
         "secret_settings", "exposition", "health", "schedules", "functions",
         "waiting"},
 }  # fmt: skip

@@ -40,21 +40,10 @@ class PrivateEngine:
         (self._folder / "pid").unlink(missing_ok=True)  # of one that was killed
         log = self._folder / "dockerd.log"
         with log.open("ab") as sink:
+            command = ["unshare", "--net", "dockerd", *options, "--bridge=none", "--iptables=false", *self._options]
+            command = ["unshare", "--net", "dockerd", *options, "--bridge=none", "--iptables=false", *self._options]
             self._process = subprocess.Popen(
-                [
-                    "unshare",
-                    "--net",
-                    "dockerd",
-                    *options,
-                    "--host",
-                    self.url,
-                    "--bridge=none",
-                    "--iptables=false",
-                    *self._options,
-                ],  # fmt: skip
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,
+                [*command, "--host", self.url], stdout=sink, stderr=sink, start_new_session=True
             )
         machine.wait_until(lambda: machine.engine_answers(self.url), self._process, "the private engine", log)
 

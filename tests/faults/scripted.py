@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from errors import EngineFault, RunStopped
-from executor import Watch
+from executor import Remark, Watch
 from jobs import Artifact, Conclusion, Job, JobType, Limits, OutputChunk, Phase, Reason, Request, Result
 from tests.faults.ledger import RunLedger
 
@@ -65,6 +65,9 @@ class Scripted:
         return Result(Conclusion.SUCCESS, artifacts=(artifact,))
 
     def sweep(self, is_live: Callable[[str, int], bool]) -> list[str]:
+        return []
+
+    def remarks(self, limits: Limits) -> list[Remark]:
         return []
 
     def before(self, write: str, job_id: str, fence: int) -> None:
