@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench import nodejs
+from errors import SetupError
 
 T = TypeVar("T")
 
@@ -51,6 +52,13 @@ def table(head: str, rows: Iterable[Sequence[str]], *, names: int = 1) -> str:
     titles = [title.strip() for title in head.split("|")]
     lines = [titles, ["---"] * names + ["---:"] * (len(titles) - names), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def quietly(command: Sequence[str]) -> None:
+    """Run a program to its good end. Raises SetupError, with the end of what it said."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SetupError(f"`{' '.join(command)}` failed with code {done.returncode}:\n{done.stderr[-2000:]}")
 
 
 def surroundings() -> str:
