@@ -2,9 +2,9 @@
 
 Called as `python3 -I -S -c SOURCE ORDER COLLECTOR COLLECTOR_ORDER...`; ORDER is JSON: root, watch ("filesystem" or
 "tree"), and gate (null, or socket, port, connections, sentBytes, receivedBytes). On stderr it reports, one JSON object
-a line, whenever something changed: bytes, files and free of the workspace; sent, received, connections, targets and
-over of the gate; asked, the number of words it got. On stdin, "report" makes it report at once, "collect" and a number
-run the collector with that order of its, counted from 0, the end ends it.
+a line, whenever something changed: bytes, files, free and closed of the workspace; sent, received, connections, targets
+and over of the gate; asked, the number of words it got. On stdin, "report" makes it report at once, "collect" and a
+number run the collector with that order of its, counted from 0, the end ends it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ BLOCK = 1 << 16
 REPORT_S = 0.1
 #: A tree is measured at most twice a second, and for at most a twentieth of the time.
 TREE_S, TREE_PAUSES = 0.5, 19
+#: What is in a folder that nobody may open cannot be measured. Tests of file rights close one for a moment.
+CLOSED_S = 3.0
 IDLE_S = 120.0  # a tunnel through which nothing goes for so long is closed
 PROXY_START_S = 15.0
 MAX_TARGETS = 64
@@ -123,27 +125,36 @@ def filesystem(root: str) -> dict[str, int]:
     return {"bytes": (found.f_blocks - found.f_bfree) * found.f_frsize, "files": found.f_files - found.f_ffree}
 
 
-def tree(root: str) -> dict[str, int]:
-    """How full a workspace is that shares a file system, and what is left there. Follows no link."""
-    return {
-        "bytes": du(root, "--block-size=1"),
-        "files": du(root, "--inodes"),
-        "free": os.statvfs(root).f_bavail * os.statvfs(root).f_frsize,
-    }
+class Tree:
+    """How full a workspace is that shares a file system. Follows no link."""
+
+    def __init__(self) -> None:
+        self.open_at = time.monotonic()
+
+    def measure(self, root: str) -> dict[str, int]:
+        """Its bytes and files, what is left beside it, and whether it has kept a folder closed all the last seconds."""
+        size, closed = du(root, "--block-size=1")
+        if not closed:
+            self.open_at = time.monotonic()
+        return {
+            "bytes": size,
+            "files": du(root, "--inodes")[0],
+            "free": os.statvfs(root).f_bavail * os.statvfs(root).f_frsize,
+            "closed": time.monotonic() - self.open_at > CLOSED_S,
+        }
 
 
-def du(root: str, option: str) -> int:
-    """A total over a tree, however deep; what vanishes meanwhile is not counted."""
-    done = subprocess.run(
-        ["/usr/bin/du", "--summarize", "--one-file-system", option, root],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False,
-    )  # fmt: skip
-    return int(done.stdout.split(b"\t")[0] or 0)
+def du(root: str, option: str) -> tuple[int, bool]:
+    """A total over a tree, however deep, without what vanishes meanwhile; True if some folder cannot be opened."""
+    command = ["/usr/bin/du", "--summarize", "--one-file-system", option, root]
+    done = subprocess.run(command, capture_output=True, check=False)
+    return int(done.stdout.split(b"\t")[0] or 0), b": Permission denied" in done.stderr
 
 
 def main(order: dict[str, Any]) -> None:
     """Report until left alone."""
-    measure = filesystem if order["watch"] == "filesystem" else tree
+    shared = order["watch"] == "tree"
+    measure = Tree().measure if shared else filesystem
     gate = Gate(order["gate"]) if order["gate"] else None
     if gate:
         threading.Thread(target=gate.serve, daemon=True).start()
@@ -156,7 +167,7 @@ def main(order: dict[str, Any]) -> None:
         if line != last:
             os.write(2, line.encode() + b"\n")
         last, pause_s = line, REPORT_S
-        if measure is tree:
+        if shared:
             pause_s = max(TREE_S, TREE_PAUSES * (time.monotonic() - began))
         if word == b"":
             return

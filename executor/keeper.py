@@ -30,7 +30,7 @@ FULL = 0.98
 
 
 class DiskFull(Exception):
-    """The workspace holds more than its limit; the text says of what."""
+    """The workspace holds more than its limit, or nobody can tell; the text says what the job did."""
 
 
 class EgressOver(Exception):
@@ -154,6 +154,8 @@ class Keeper:
     def _check_disk(self) -> None:
         for name, limit, words in self._bounds():
             if self.report.get(name, 0) > limit:
-                raise DiskFull(words)
+                raise DiskFull(f"wrote more than {words}")
+        if self.report.get("closed"):
+            raise DiskFull("keeps a folder that cannot be opened, so its size is not known")
         if self.report.get("free", DISK_RESERVE_BYTES) < DISK_RESERVE_BYTES:
             raise EngineFault(Reason.STORAGE_FAILED, "the disk of the Docker Engine is nearly full")

@@ -383,7 +383,7 @@ class Run:
         if isinstance(end, Overrun):
             return Reason.TIMEOUT, f"{was_ended}: the limit of {end.limit} is {end.seconds:g} s", None
         if isinstance(end, DiskFull):
-            return Reason.DISK_FULL, f"{was_ended}: it wrote more than {end}", None
+            return Reason.DISK_FULL, f"{was_ended}: it {end}", None
         return Reason.INSTALL_FAILED, f"{was_ended}: it {end}", None
 
 

@@ -53,6 +53,34 @@ def test_full_workspace(on: Bench, source: str) -> None:
     assert "limits.diskBytes" in usage["advice"]
 
 
+@pytest.mark.parametrize("on", ["disk"], indirect=True)
+def test_closed_folder(on: Bench) -> None:
+    """On disk, bytes in a folder that nobody may open cannot be measured: a job that keeps one closed is ended."""
+    source = """
+        import fs from "node:fs"
+        fs.mkdirSync("d"); process.chdir("d"); const file = fs.openSync("f", "w"); fs.chmodSync(".", 0)
+        for (let n = 0; n < 50; n++) fs.writeSync(file, Buffer.alloc(4 << 20, 1))
+        setTimeout(() => {}, 20000)
+    """
+
+    result = on.script(source, limits={**DISK, "command_s": 25.0})
+
+    assert (result.conclusion, result.reason) == (Conclusion.FAILURE, Reason.DISK_FULL), result.message
+    assert "cannot be opened" in result.message
+
+
+@pytest.mark.parametrize("on", ["disk"], indirect=True)
+def test_folder_that_was_closed(on: Bench) -> None:
+    """A folder that is closed for a moment, as tests of file rights do, is no reason to end a job."""
+    source = """
+        import fs from "node:fs"
+        fs.mkdirSync("d"); fs.chmodSync("d", 0)
+        setTimeout(() => fs.chmodSync("d", 0o755), 1200); setTimeout(() => {}, 4000)
+    """
+
+    assert on.script(source, limits=DISK).conclusion is Conclusion.SUCCESS
+
+
 @pytest.mark.parametrize("on", ["memory"], indirect=True)
 def test_hidden_bytes(on: Bench) -> None:
     """In memory, bytes of a file that nobody can see any more count as well."""
@@ -95,7 +123,7 @@ def test_evidence(bench: Bench) -> None:
     result = bench.script(source, limits={"cpus": 0.5, "pids": 64})
 
     usage = result.detail["usage"]
-    assert 0.5 < usage["cpuSeconds"] < 1.3
+    assert 0.1 < usage["cpuSeconds"] < 1.3  # a busy machine gives less, its limit never more
     assert usage["throttledSeconds"] > 0.2
     assert 15 < usage["processesPeak"] <= 64
     assert 20 << 20 < usage["memoryPeakBytes"] < 400 << 20

@@ -9,6 +9,7 @@ from tests.hostile.items import Item, Seen, js, perl, sh
 
 SOON = {"commandTimeoutMs": 3_000}
 MB = 1 << 20
+SIZES = "a write beyond the largest file ends gVisor's own file server, and with it the job"
 
 
 def ends_soon(seen: Seen) -> None:
@@ -137,21 +138,23 @@ ITEMS = (
          checks=(counted_oom,), not_under="gVisor's kernel ends its container as a whole"),
     sh("H04", "writes 300 MB to every place", PLACES, limits={"memoryBytes": 512 * MB},
        says=(r"/work/project refused \d+", "/etc refused", "/run refused", "/var/tmp refused", "/ refused"),
-       unsaid=("took",)),
+       unsaid=("took",), not_under=SIZES),
     sh("H04", "fills its workspace with bytes", "cat /dev/zero >f", reason=Reason.DISK_FULL, quick=True),
     sh("H04", "writes one file of 600 MB", "head -c 600m /dev/zero >f; echo ended by $?; stat -c 'size %s' f",
-       limits={"diskBytes": 700 * MB}, says=("size 536870912",)),
+       limits={"diskBytes": 700 * MB}, says=("size 536870912",),
+       not_under=SIZES),
     js("H05", "makes empty files for ever", "import fs from 'fs'; for (let n = 0; ; n++) fs.writeFileSync('f' + n, '')",
        reason=Reason.DISK_FULL),
     sh("H06", "makes a sparse file of 1 TB, and one of 500 MB, in the output",
        "mkdir dist; truncate -s 1T dist/a; rm -f dist/a; truncate -s 500M dist/b; ls -l dist",
-       reason=Reason.ARTIFACT_TOO_LARGE, checks=(nothing_copied,), quick=True),
+       reason=Reason.ARTIFACT_TOO_LARGE, checks=(nothing_copied,), quick=True, not_under=SIZES),
     perl("H07", "nests 8,000 folders", DEEP, checks=(not_deeper,)),
     sh("H08", "floods its output without an end of line", "cat /dev/zero | tr '\\0' x", limits={"outputBytes": 64 * MB},
        reason=Reason.OUTPUT_LIMIT, checks=(bounded_log,), quick=True),
     sh("H09", "prints ten million lines, then a progress bar", LINES, checks=(bounded_log, tells_what_was_dropped)),
     js("H10", "prints one line of 200 MB of broken UTF-8, NUL and escapes", ONE_LINE, checks=(bounded_log,)),
-    sh("H11", "keeps 64 threads busy", SPINNERS, limits=SOON, reason=Reason.TIMEOUT, checks=(ends_soon, within_cpus)),
+    sh("H11", "keeps 64 threads busy", SPINNERS, limits=SOON, reason=Reason.TIMEOUT, checks=(ends_soon, within_cpus),
+       not_under="in three seconds gVisor has not started so many processes"),
     sh("H12", "ignores every signal", IGNORES, limits=SOON, reason=Reason.TIMEOUT, checks=(ends_soon,)),
     perl("H13", "leaves a child in a session of its own that holds the output", SURVIVOR, checks=(survivor_is_dead,),
          quick=True),
@@ -161,9 +164,10 @@ ITEMS = (
          says=("inotify", r"keys: -1", "System V: -1", "POSIX: -1"),
          not_under="gVisor has kernel objects of its own"),
     perl("H16", "opens files until it is refused", DESCRIPTORS, says=("held 40",)),
-    perl("H17", "leaves 5,000 zombies", ZOMBIES, limits={"commandTimeoutMs": 60_000}, says=("done",)),
+    perl("H17", "leaves 5,000 zombies", ZOMBIES, limits={"commandTimeoutMs": 60_000}, says=("done",),
+         not_under="gVisor takes longer than a minute for 10,000 processes"),
     perl("H18", "sends PID 1, then everything, a SIGKILL", PID_1, says=("PID 1 is there",), unsaid=("still here",),
-         reason=Reason.BUILD_FAILED, exit_code=137),
+         reason=Reason.BUILD_FAILED, exit_code=137, not_under="in gVisor a job may end its own PID 1, and so itself"),
     *map(own_code, (125, 126, 127, 137, 139, 143, 255)),
     sh("H19", "ends itself by SIGKILL", "kill -9 $$", reason=Reason.BUILD_FAILED, exit_code=137),
     sh("H20", "prints control lines, frames and reports as ours", CONTROL, reason=Reason.BUILD_FAILED, exit_code=3),
