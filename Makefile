@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo run test check fast fix chaos hostile doctor bench secrets compose-images config clean
+.PHONY: help demo run test check fast fix chaos hostile doctor bench secrets compose-images mon profile config clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,6 +53,13 @@ secrets: $(VENV)/ready ## write the secrets that docker-compose needs into .env;
 
 compose-images: $(VENV)/ready ## make the images that docker-compose.yml names, pulled or built here
 	@PYTHON=$(RUN) deploy/images
+
+mon: $(VENV)/ready ## what Redis is doing, command by command, until Ctrl-C
+	@$(RUN) cli.py mon
+
+profile: $(VENV)/ready ## where a process spends ten seconds: make profile PID=… writes .data/profile.svg
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check py-spy==0.4.2
+	@mkdir -p .data && $(VENV)/bin/py-spy record --pid $(PID) --duration 10 --subprocesses --output .data/profile.svg
 
 config: $(VENV)/ready ## the settings in effect, secrets hidden
 	@$(RUN) cli.py config

@@ -94,6 +94,14 @@ def worker_health(settings: Settings) -> int:
     return 0 if mine else 1
 
 
+def monitor(settings: Settings) -> int:
+    """Print what Redis does until Ctrl-C; long texts (projects, scripts) are cut."""
+    with contextlib.closing(Store(settings.redis_url, prefix=settings.redis_prefix)) as store:
+        for moment, command in store.commands():
+            print(f"{moment:.6f} {command[:200]}", flush=True)
+    return 0
+
+
 def make_secrets(settings: Settings) -> int:
     """Write what .env lacks and nobody should think up, for docker-compose; what it has stays."""
     added = secret_settings.complete(Path(".env"), Path("/var/run/docker.sock"))
@@ -129,6 +137,7 @@ COMMANDS: dict[str, tuple[Callable[[Settings], int], str]] = {
     "base": (show_base, "print the image that the service's own image is built on"),
     "worker": (work, "run jobs until SIGTERM"),
     "worker-health": (worker_health, "whether a worker of this machine lives"),
+    "mon": (monitor, "print what Redis is doing"),
     "secrets": (make_secrets, "write the secrets that .env lacks"),
     "doctor": (examine, "say what this host lacks, and the fix"),
     "config": (show_config, "print the settings in effect, secrets hidden"),

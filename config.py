@@ -569,7 +569,7 @@ def _group_example(group: type[_Group]) -> str:
     rule = "# " + "-" * 98 + "\n"
     heading = "#\n".join(_comment(" ".join(part.split())) for part in (group.__doc__ or "").split("\n\n"))
     fields = (
-        f"\n{_comment(field.description or '')}#{field.alias}={_default(field)}\n"
+        f"\n{_comment(field.description or '')}#{field.alias}={default_text(field)}\n"
         for field in group.model_fields.values()
     )
     return f"\n{rule}{heading}{rule}" + "".join(fields)
@@ -579,7 +579,7 @@ def _comment(text: str) -> str:
     return textwrap.fill(text, 100, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False) + "\n"
 
 
-def _default(field: FieldInfo) -> str:
+def default_text(field: FieldInfo) -> str:
     """A field's default as one would write it: sizes with their unit, whole seconds without a fraction."""
     value = field.default
     if value is None:

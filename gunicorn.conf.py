@@ -1,5 +1,8 @@
 """How gunicorn serves the API: gunicorn -c gunicorn.conf.py "app:wsgi()". Each number with its reason."""
 
+import faulthandler
+import signal
+
 import logs
 from config import load_or_exit
 from server import ApiWorker, head_arrived
@@ -42,3 +45,8 @@ control_socket_disable = True
 #: Threads, with a deadline for the arrival of requests (see server.py).
 worker_class = ApiWorker
 pre_request = head_arrived
+
+
+def post_worker_init(worker: ApiWorker) -> None:
+    """At SIGUSR1 a process prints the stacks of all its threads, beside opening its logs anew as gunicorn has it."""
+    faulthandler.register(signal.SIGUSR1, chain=True)

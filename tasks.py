@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import faulthandler
 import functools
 import logging
 import os
 import random
+import signal
 import socket
 import threading
 import time
@@ -336,6 +338,7 @@ def hand_back(signal: str, task: object) -> None:
 def start() -> None:
     """Begin what goes on beside the jobs. Huey calls this in each worker thread; once is enough."""
     logs.take_over("huey")
+    faulthandler.register(signal.SIGUSR1)  # the stacks of all threads, without stopping
     require_suitable_store()
     pulse.start()
     clock.start()

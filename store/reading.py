@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from errors import JobNotFound
 from jobs import QUEUE_NAMES, Job, OutputChunk, Request, Status
 from store.connection import Connection, translated
@@ -17,6 +19,12 @@ class Reading(Connection):
         """Return if Redis answers."""
         with translated():
             self._redis.ping()
+
+    def commands(self) -> Iterator[tuple[float, str]]:
+        """(moment in Unix seconds, text) of every command that the server carries out from now on, for ever."""
+        with translated(), self._redis.monitor() as monitor:
+            for seen in monitor.listen():
+                yield seen["time"], seen["command"]
 
     def get(self, job_id: str) -> Job:
         """A job's record. Raises JobNotFound if there is none, or it cannot be read."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import pytest
+
 import jobs
+import settings_docs
 
 ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_the_diagram_is_the_table() -> None:
@@ -20,3 +25,21 @@ def test_every_module_is_in_the_level_table() -> None:
 
     for module in [path.stem for path in ROOT.glob("*.py") if path.stem != "gunicorn.conf"]:
         assert f"`{module}`" in table, f"{module}.py is missing in docs/design.md"
+
+
+def test_the_settings_page_is_current() -> None:
+    """docs/configuration.md is what settings_docs.py writes, and has every variable."""
+    assert settings_docs.markdown() == (ROOT / "docs" / "configuration.md").read_text()
+    for name in re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE):
+        assert f"| `{name}` |" in settings_docs.markdown()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_links_exist(page: Path) -> None:
+    """Each `make` target that a page names is one of the Makefile's, and each file that it links is there."""
+    text = page.read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    files = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE)) <= targets
+    assert [link for link in files if link and not (page.parent / link).exists()] == []

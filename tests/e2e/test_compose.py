@@ -90,7 +90,7 @@ def healthy(composed: Composed) -> Client:
 def test_build_through_containers(composed: Composed, client: Client) -> None:
     """A real build runs in sandboxes beside the worker's own container, and its files can be had from the API's."""
     files = {str(path.relative_to(EXAMPLE)): path.read_text() for path in EXAMPLE.rglob("*") if path.is_file()}
-    record = client.run(files)
+    record = client.ended(client.submit(files), 240)
 
     assert record["conclusion"] == "success", record["message"]
     assert "index.html" in {artifact["path"] for artifact in record["artifacts"]}
