@@ -75,6 +75,13 @@ class Convex:
 
 @pytest.fixture
 def convex() -> Iterator[Convex]:
+    with receiving() as made:
+        yield made
+
+
+@contextlib.contextmanager
+def receiving() -> Iterator[Convex]:
+    """A receiver with storage on a free port."""
     made = Convex()
 
     class Handler(BaseHTTPRequestHandler):

@@ -14,7 +14,7 @@ def test_six_hours_without_a_receiver() -> None:
 
     The same id stands for the same content at every try, and has one effect; the receiver that is up waits for nothing.
     """
-    outcome = receiver_away(Size(jobs=80, clock=1_800, kill_every_s=2.5))
+    outcome = receiver_away(Size(jobs=150, clock=1_200, kill_every_s=5))
 
     assert outcome.verdict.clean()
     print(outcome.load, outcome.note, sep="\n")

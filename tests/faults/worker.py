@@ -10,11 +10,12 @@ from pathlib import Path
 
 import delivery
 import tasks
+import uploads
 import webhook
 from tests.faults.ledger import RunLedger
 from tests.faults.scripted import Scripted
 
-delivery.LEASE_MS = 3_000
+delivery.LEASE_MS = uploads.FILE_LEASE_MS = 3_000
 #: How many times faster than in earnest webhooks are tried again, where that matters.
 clock = float(os.environ.get("WEBHOOK_CLOCK", "0"))  # noqa: TID251
 waits = tuple(wait / clock for wait in webhook.RETRY_DELAYS_S) if clock else (1.0, 2.0, 4.0, 8.0, 16.0)
