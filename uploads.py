@@ -70,23 +70,29 @@ class Uploads:
             LeaseLost: Another sender has the delivery.
         """
         files = self._files(job)
-        stored = self._store.stored_files(delivery)
-        missing = [file for file in files if file.path not in stored]
+        known = self._store.stored_files(delivery)
+        missing = [file for file in files if file.path not in known]
         failure = None
         if missing:
             addressed, failure = self._addressed(sender, job, delivery, missing)
-            for file, url in addressed:
-                self._store.hold_delivery(delivery, FILE_LEASE_MS)
-                storage_id, outcome = self._put(sender, file, url)
-                if storage_id:
-                    stored[file.path] = storage_id
-                    self._store.hold_delivery(delivery, lease_ms, file.path, storage_id)
-                    continue
-                failure = outcome
-                if outcome.verdict is Verdict.RETRY:  # the next one would fare no better
-                    break
+            failure = self._store_all(sender, delivery, addressed) or failure
             self._store.hold_delivery(delivery, lease_ms)
-        return Brought(self._told(files, stored), failure)
+            known = self._store.stored_files(delivery)
+        return Brought(self._told(files, known), failure)
+
+    def _store_all(self, sender: Sender, delivery: Delivery, addressed: Sequence[tuple[File, str]]) -> Outcome | None:
+        """Upload these, and note each at once; the last failure, if there is one."""
+        failure = None
+        for file, url in addressed:
+            self._store.hold_delivery(delivery, FILE_LEASE_MS)
+            storage_id, outcome = self._put(sender, file, url)
+            if storage_id:
+                self._store.hold_delivery(delivery, FILE_LEASE_MS, file.path, storage_id)
+                continue
+            failure = outcome
+            if outcome.verdict is Verdict.RETRY:  # the next one would fare no better
+                break
+        return failure
 
     def _files(self, job: Job) -> list[File]:
         if self._what == "log":

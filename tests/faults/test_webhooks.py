@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.receivers import Size, receiver_away
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(200)]
 
 
 def test_six_hours_without_a_receiver() -> None:
