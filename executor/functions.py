@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from executor import recipes, spec
+from executor import recipes, sources, spec
 from executor.commands import REPORTS, Report
 from executor.images import NODE, PYTHON
 from executor.recipes import Plan, Work
@@ -114,9 +114,14 @@ def _project(request: Request, call: Call) -> Plan:
 
 
 def _pip(request: Request, call: Call) -> tuple[str, ...]:
-    """One command, or none. Without installScripts only wheels are taken: nothing of a package runs."""
+    """One command, or none. Without installScripts only wheels are taken: nothing of a package runs.
+
+    Raises recipes.Unworkable: requirements.txt asks for more than packages of the index.
+    """
     wanted = [f"{name}{specifier}" for name, specifier in request.dependencies.get("dependencies", {}).items()]
     listed = ["-r", "requirements.txt"] if "requirements.txt" in request.files else []
+    if refused := sources.refused_requirement(request.files.get("requirements.txt", "")):
+        raise recipes.Unworkable(Reason.DEPENDENCY_SOURCE_NOT_ALLOWED, refused)
     if not wanted and not listed:
         return ()
     options = ["--quiet", "--no-cache-dir", "--no-compile", "--disable-pip-version-check", "--root-user-action=ignore"]

@@ -18,6 +18,7 @@ _GIT = re.compile(r"(?:git|ssh)(?:\+\w+)?:|(?:github|gitlab|bitbucket|gist):|[\w
 _SHORT_GIT = re.compile(r"(?!\.)[\w.-]+/[\w.-]+(?:#.*)?")
 _URL = re.compile(r"https?://", re.IGNORECASE)
 _LOCAL = re.compile(r"(?:(?:file|link|portal):|(?=\.{0,2}/|~/))([^#]*?)(?:::.*|#.*)?", re.IGNORECASE)
+_ARCHIVES = (".whl", ".zip", ".gz", ".bz2", ".xz", ".tar", ".tgz")
 #: Where each lockfile says where a package came from.
 _LOCKED: dict[str, re.Pattern[str]] = {
     "package-lock.json": re.compile(r'"resolved"\s*:\s*"([^"]+)"'),
@@ -36,6 +37,27 @@ def refused(files: Mapping[str, str], allowed: Container[str]) -> str | None:
     for where, name, source in _sources(files):
         if why := _fault(source, posixpath.dirname(where), allowed):
             return f"{where}: {f'{name} comes' if name else 'a package comes'} from {source[:200]!r}, {why}"
+    return None
+
+
+#: What names a package of the index: name, extras, versions, markers; of pip's options only hashes may follow.
+_REQUIREMENT = re.compile(
+    r"(?!.*\s-(?!-hash=))[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?(?:\s*\[[\w\s,.-]*\])?\s*\(?[\w\s.,*+!<>=~-]*\)?"
+    r"\s*(?:;[^@]*?)?(?:\s+--hash=\S+)*"
+)
+_COMMENT = re.compile(r"(?:^|\s)#.*")
+
+
+def refused_requirement(text: str) -> str | None:
+    """The first line of a requirements.txt that is more than a package of the index, as a sentence; None if none is.
+
+    Options could lead elsewhere, or have code of a package run in the install; so could folders and archives.
+    """
+    for line in text.replace("\\\n", " ").splitlines():
+        wanted = _COMMENT.sub("", line).strip()
+        if wanted and (not _REQUIREMENT.fullmatch(wanted) or wanted.lower().endswith(_ARCHIVES)):
+            rule = "which is not a package of the index; options, addresses, folders and files are not taken"
+            return f"requirements.txt: {line.strip()[:200]}, {rule}"
     return None
 
 

@@ -14,7 +14,7 @@ from executor import archive
 from executor.functions import plan
 from executor.images import NODE, PYTHON
 from executor.packing import Packing
-from executor.recipes import Plan
+from executor.recipes import Plan, Unworkable
 from jobs import Artifact, Call, JobType, Package, Phase, Reason, Request
 from tests.engine_cases import Recorder
 
@@ -81,6 +81,15 @@ def test_packages_of_python() -> None:
     assert allowed.endswith("--target .packages -r requirements.txt")
     assert planned(PYTHON_CALL).install == ()
     assert planned(PYTHON_CALL).image == PYTHON
+
+
+@pytest.mark.parametrize("line", ["--no-binary :all:", "./local", "x @ git+https://example.test/x"])
+def test_requirements_that_would_run_code(line: str) -> None:
+    """What would have code run in the install, or comes from elsewhere, is refused before anything starts."""
+    with pytest.raises(Unworkable, match=r"requirements\.txt: ") as refused:
+        planned(PYTHON_CALL, {"main.py": "", "requirements.txt": f"six\n{line}\n"})
+
+    assert refused.value.reason is Reason.DEPENDENCY_SOURCE_NOT_ALLOWED
 
 
 def test_making_a_version() -> None:

@@ -330,3 +330,25 @@ def test_what_installers_say(text: str, refused: bool, unreachable: bool) -> Non
 
     assert installers.refused_lockfile(found) is refused
     assert installers.registry_unreachable(found) is unreachable
+
+
+@pytest.mark.parametrize(
+    ("yaml", "kept"),
+    [
+        ("nodeLinker: node-modules\n", "nodeLinker: node-modules\n"),
+        ("yarnPath: ./evil.cjs\nnodeLinker: pnp\n", "nodeLinker: pnp\n"),
+        ("plugins:\n  - path: ./evil.cjs\n    spec: x\nnpmScopes:\n  mine:\n    npmRegistryServer: https://mine.test\n",
+         "npmScopes:\n  mine:\n    npmRegistryServer: https://mine.test\n"),
+        ("plugins:\n- ./evil.cjs\n", ""), ("{plugins: [./evil.cjs]}\n", ""), ('"plugins":\n  - ./evil.cjs\n', ""),
+        ("? plugins\n: [./evil.cjs]\n", ""), ("nodeLinker: pnp\rplugins: [./evil.cjs]", "nodeLinker: pnp\n"),
+        ("nodeLinker: pnp\u2028plugins: [./evil.cjs]", "nodeLinker: pnp\n"),
+        ("---\nplugins: [x]\n--- {plugins: [x]}", ""),
+        ("\tplugins: [x]\n", ""), ("<<: {plugins: [x]}\n", ""), ("plugins : [x]\n", ""),
+    ],
+)  # fmt: skip
+def test_yarn_settings(yaml: str, kept: str) -> None:
+    """Of Yarn's settings only those stay that neither load code of the project nor lead the install elsewhere."""
+    made = plan(request({".yarnrc.yml": yaml, "yarn.lock": "__metadata:\n"}, package=PACKAGE))
+
+    assert made.files[".yarnrc.yml"] == kept
+    assert (kept == yaml) != any("ignored" in note for note in made.notes)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from executor.sources import refused
+from executor.sources import refused, refused_requirement
 
 ALLOWED = frozenset({"registry.test:443", "mirror.test:4873"})
 
@@ -115,3 +115,35 @@ def test_harmless_lockfiles(lockfile: str, text: str) -> None:
 def test_unreadable_manifest() -> None:
     """A package.json of a dependency's fixture that is no JSON object is nobody's list of dependencies."""
     assert refused({"a/package.json": "{", "b/package.json": "[]", "c/package.json": "[" * 100_000}, ALLOWED) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "", "# a remark", "requests", "requests==2.32.3  # why", "requests[socks]>=2,<3",
+        "numpy~=2.0; python_version > '3.9'",
+        "tomli==2.0.1 \\\n    --hash=sha256:00aa \\\n    --hash=sha256:11bb", "ruamel.yaml (>=0.18)",
+    ],
+)  # fmt: skip
+def test_requirements(line: str) -> None:
+    """What names a package of the index is taken."""
+    assert refused_requirement(f"flask\n{line}\n") is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "git+https://example.test/x.git", "x @ git+ssh://git@example.test/x", "x @ https://example.test/x.whl",
+        "https://example.test/x.whl", "file:///etc/x", "x @ file:///work/project/x", "./x", "../x", "x/", "x.whl",
+        "x.tar.gz",
+        "-e .", "--editable=./x", "-r others.txt", "-c others.txt", "--index-url https://example.test/simple",
+        "-i https://example.test", "--extra-index-url=https://example.test", "--find-links x", "--no-binary :all:",
+        "--trusted-host example.test", "--pre", "requests --global-option=x", "requests --config-settings=x", "C:\\x",
+    ],
+)  # fmt: skip
+def test_refused_requirements(line: str) -> None:
+    """What comes from elsewhere, what would be built here, and options that lead to either are refused."""
+    sentence = refused_requirement(f"flask\n{line}\n")
+
+    assert sentence
+    assert f"requirements.txt: {line}" in sentence

@@ -204,6 +204,18 @@ RAN = {
     name: f"echo RAN {name}" for name in ("preinstall", "install", "postinstall", "prepare", "prepublish", "preprepare")
 }
 LOCAL = {"pkg/package.json": json.dumps({"name": "pkg", "version": "1.0.0", "scripts": RAN, "bin": {"true2": "x.sh"}})}
+HOOK = "console.log('RAN'); module.exports = { name: 'evil', factory: () => ({}), hooks: { readPackage: (p) => p } }"
+HOOKS = {
+    "yarn's plugins": {"yarn.lock": "__metadata:\n  version: 8\n  cacheKey: 10c0\n", "evil.cjs": HOOK,
+                       ".yarnrc.yml": "enableScripts: true\nplugins:\n  - path: ./evil.cjs\n    spec: evil\n"},
+    "yarn's own path": {"yarn.lock": "# yarn lockfile v1\n", "evil.cjs": HOOK, ".yarnrc": 'yarn-path "./evil.cjs"\n--install.ignore-scripts false\n'},
+    "pnpm's hooks": {"pnpm-lock.yaml": "lockfileVersion: '9.0'\n", ".pnpmfile.cjs": HOOK, ".pnpmfile.mjs": "console.log('RAN')",
+                     "pnpm-workspace.yaml": "packages: []\npnpmfile: .pnpmfile.cjs\nignoreScripts: false\n"},
+    "bun's preload": {"bun.lock": '{"lockfileVersion": 1, "workspaces": {"": {"name": "x"}}, "packages": {}}', "evil.cjs": HOOK,
+                      "bunfig.toml": 'preload = ["./evil.cjs"]\n[install]\nignoreScripts = false\n[run]\nshell = "system"\n'},
+    "npm's configuration": {"npmrc": "x", ".npmrc": "globalconfig=npmrc\nuserconfig=npmrc\nnode-options=--require ./evil.cjs\n",
+                            "evil.cjs": HOOK},
+}  # fmt: skip
 SPY = """
 import fs from "node:fs"
 console.log("token", process.env.MY_TOKEN ?? "unknown", Object.keys(process.env).filter((name) => /SECRET|TOKEN|KEY|CANARY/.test(name)).join())
@@ -241,6 +253,9 @@ ITEMS = (
     Item(number="H51", what="has scripts around the install, its own and a package's", command="true", limits=ROOM,
          files=package(scripts=RAN, dependencies={"pkg": "file:./pkg"}) | LOCAL | {"pkg/x.sh": ""}, unsaid=("RAN",),
          not_under=INSTALL),
+    *(Item(number="H51", what=f"has its own code run by {tool} while it installs", command="true", limits=ROOM,
+           files=package(dependencies=PICO, scripts=RAN) | files, unsaid=("RAN",), not_under=INSTALL)
+      for tool, files in HOOKS.items()),
     installing("H51", "asks for scripts, which read the environment", SPY, says=("token unknown \n",), checks=(opted_in,)),
     sh("H52", "leaves marks for the next job in every place", MARKS, says=("left",), checks=(next_finds_nothing,)),
 )  # fmt: skip
