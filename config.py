@@ -137,7 +137,7 @@ class ApiSettings(_Group):
     max_files: int = Field(2_000, ge=1, le=100_000, description="Most files a project may have.")
     max_project_bytes: Bytes = Field(10 << 20, description="Most bytes of a project's files together (size).")
     max_body_bytes: Bytes | None = Field(
-        None, description="Most bytes of a request's body (size); default: MAX_PROJECT_BYTES and a quarter."
+        None, description="Most bytes of a request's body (size); default: MAX_PROJECT_BYTES and a half."
     )
     max_queued_jobs: int = Field(10_000, ge=1, le=1_000_000, description="Most jobs that may wait in one queue.")
     same_request_is_same_job: bool = Field(
@@ -469,7 +469,7 @@ class Settings(
     @property
     def body_bytes(self) -> int:
         """Most bytes of a request's body."""
-        return self.max_body_bytes or self.max_project_bytes * 5 // 4
+        return self.max_body_bytes or self.max_project_bytes * 3 // 2
 
     @property
     def service(self) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
 
 import jiter
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -16,11 +16,22 @@ from pydantic.alias_generators import to_camel
 import allowance
 import steps
 from errors import InvalidRequest, Mistake
-from jobs import JobType, Reason, ReasonClass, Request
+from jobs import JobType, Reason, ReasonClass, Request, is_id
 from npm import package_fault, version_fault
-from paths import path_fault
+from paths import glob_fault, path_fault
 from receivers import NONE
 from submission import Options, RetryRule
+from tree import (
+    Room,
+    Tree,
+    clashes,
+    content_fault,
+    content_length,
+    token,
+    too_large,
+    too_many,
+    utf8_length,
+)
 
 MAX_FIELDS = 64
 MAX_MISTAKES = 50
@@ -33,6 +44,8 @@ MAX_DAYS = 30
 MAX_TAGS = 20
 MAX_METADATA_BYTES = 4_096
 MAX_ATTEMPTS = 10
+MAX_GLOBS = 20
+MAX_URL = 2_048
 #: The maps of a package.json that a nested `dependencies` may hold. A flat one means the first.
 SECTIONS = ("dependencies", "devDependencies", "peerDependencies")
 
@@ -49,6 +62,32 @@ class Bounds:
     endpoints: tuple[str, ...] = ()
     limits: allowance.Allowance | None = None
 
+    @property
+    def room(self) -> Room:
+        """For one project's files."""
+        return Room(self.max_files, self.max_project_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the tree is that `projectFiles` are put into: the field that names it, and what it says."""
+
+    field: str
+    value: str = ""
+
+    @property
+    def pointer(self) -> str:
+        """To the field in the body."""
+        return f"#/data/{self.field}"
+
+
+#: A file beside the job's JSON, in a multipart body.
+ATTACHED = Source("project")
+#: The fields that name a source; a job has at most one.
+SOURCES = ("uploadId", "snapshotUrl", "fromJob")
+#: Gets the tree of a source. Raises InvalidRequest, pointing to it.
+Bring = Callable[[Source], Tree]
+
 
 class _Edge(BaseModel):
     """camelCase outside, no unknown fields, no conversions. A description is the rule that a mistake quotes."""
@@ -60,7 +99,19 @@ class JobData(_Edge):
     """What to run: the files of a project and how to treat them."""
 
     project_files: dict[str, Any] = Field(
-        min_length=1, description="a map of file paths to their text, with at least one file"
+        default_factory=dict, description="a map of file paths to their text, with at least one file"
+    )
+    upload_id: str = Field(
+        "", pattern=r"^upload-[0-9a-f]{32}$", description="the uploadId that PUT /api/uploads answered"
+    )
+    snapshot_url: str = Field(
+        "", max_length=MAX_URL, pattern=r"^https?://[!-~]+$", description="the http(s) address of a Chef snapshot"
+    )
+    from_job: str = Field("", description="the jobId of an earlier job")
+    artifacts: list[str] = Field(
+        default_factory=list,
+        max_length=MAX_GLOBS,
+        description=f"a list of at most {MAX_GLOBS} globs, such as dist/**/*.js or report.html",
     )
     chat_id: str = Field(
         "",
@@ -150,8 +201,10 @@ class Submission(_Edge):
     )
 
 
-def parse(body: bytes, bounds: Bounds) -> tuple[Request, Options]:
+def parse(body: bytes, bounds: Bounds, bring: Bring | None = None, attached: bool = False) -> tuple[Request, Options]:
     """Read and check one submission: what to run, and how to take it in.
+
+    `bring` is asked for the tree of a source once all else is right; `attached`: a project comes with the body.
 
     Raises:
         InvalidRequest: With all mistakes; beyond the first 50 they are only counted. No mistake quotes a value.
@@ -169,15 +222,18 @@ def parse(body: bytes, bounds: Bounds) -> tuple[Request, Options]:
     else:
         mistakes += _option_mistakes(submission, bounds.endpoints)
         mistakes += allowance.mistakes(submission.limits, bounds.limits or {})
+        mistakes += _glob_mistakes(submission.data.artifacts)
     data = document.get("data")
     if isinstance(data, dict):
+        mistakes += _source_mistakes(data, attached)
         mistakes += _file_mistakes(_map(data, "projectFiles"), bounds)
         mistakes += _dependency_mistakes(_map(data, "dependencies"))
         mistakes += _env_mistakes(_map(data, "env"))
         mistakes += steps.mistakes(data)
     if mistakes:
         raise InvalidRequest(_listed(mistakes))
-    return _request(submission), _options(submission)
+    source = ATTACHED if attached else _source(submission.data)
+    return _request(submission, _tree(submission.data, source, bounds, bring)), _options(submission)
 
 
 def read_json(body: bytes) -> dict[str, Any]:
@@ -215,14 +271,16 @@ def _listed(mistakes: list[Mistake]) -> list[Mistake]:
     return [*mistakes[:MAX_MISTAKES], Mistake("#", f"{len(mistakes) - MAX_MISTAKES:,} more mistakes are not listed.")]
 
 
-def _request(submission: Submission) -> Request:
+def _request(submission: Submission, tree: Tree) -> Request:
     data = submission.data
     return Request(
         type=submission.type,
         priority=submission.priority,
-        files=data.project_files,
+        files=tree.files,
+        binary=tree.binary,
         chat_id=data.chat_id,
-        dependencies={name: packages for name, _, packages in _sections(data.dependencies) if packages},
+        dependencies=tree.dependencies,
+        artifacts=tuple(data.artifacts),
         command=data.command,
         test_command=data.test_command,
         env=data.env,
@@ -304,13 +362,7 @@ def _option_mistakes(submission: Submission, endpoints: tuple[str, ...]) -> Iter
 
 def _pointer(*keys: str) -> str:
     """A JSON pointer in its URI form (RFC 6901 §6): plain ASCII whatever the keys hold."""
-    return "/".join(["#", *map(_token, keys)])
-
-
-def _token(key: str) -> str:
-    """One step of a pointer; a very long key is cut."""
-    shown = key if len(key) <= 200 else key[:200] + "…"
-    return quote(shown.replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@")
+    return "/".join(["#", *map(token, keys)])
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -319,35 +371,59 @@ def _token(key: str) -> str:
 def _file_mistakes(files: dict[str, Any], bounds: Bounds) -> Iterator[Mistake]:
     here = "#/data/projectFiles"
     if len(files) > bounds.max_files:
-        yield Mistake(here, f"projectFiles has {len(files):,} files; at most {bounds.max_files:,} are accepted.")
+        yield too_many(here, len(files), bounds.room)
         return
     faults = {path: fault for path in files if (fault := path_fault(path))}
     for path, fault in faults.items():
-        yield Mistake(f"{here}/{_token(path)}", f"The path {fault}.")
-    for path, text in files.items():
-        if not isinstance(text, str):
-            yield Mistake(f"{here}/{_token(path)}", "The content of a file must be a string.")
-    for path in sorted(_folders(path for path in files if path not in faults) & files.keys()):
-        yield Mistake(f"{here}/{_token(path)}", "This path is both a file and the folder of another file.")
-    total = sum(_utf8_length(text) for text in files.values() if isinstance(text, str))
+        yield Mistake(f"{here}/{token(path)}", f"The path {fault}.")
+    for path, content in files.items():
+        if fault := content_fault(content):
+            yield Mistake(f"{here}/{token(path)}", fault)
+    yield from clashes(here, (path for path in files if path not in faults))
+    total = sum(map(content_length, files.values()))
     if total > bounds.max_project_bytes:
-        limit = f"at most {bounds.max_project_bytes:,} are accepted"
-        yield Mistake(here, f"The files of projectFiles hold {total:,} bytes in all; {limit}.")
+        yield too_large(here, total, bounds.room)
 
 
-def _folders(paths: Iterator[str]) -> set[str]:
-    """Every folder above `paths`."""
-    folders: set[str] = set()
-    for path in paths:
-        folder = path.rpartition("/")[0]
-        while folder and folder not in folders:
-            folders.add(folder)
-            folder = folder.rpartition("/")[0]
-    return folders
+def _source_mistakes(data: dict[str, Any], attached: bool) -> Iterator[Mistake]:
+    named = [name for name in SOURCES if name in data]
+    files = data.get("projectFiles")
+    if attached and named:
+        yield Mistake(f"#/data/{named[0]}", f"The part {ATTACHED.field} is this job's project; {named[0]} is another.")
+    elif len(named) > 1:
+        yield Mistake(f"#/data/{named[1]}", f"A job has one source: leave out all but one of {', '.join(named)}.")
+    elif not (named or attached) and (files is None or files == {}) and not (files is None and "projectFiles" in data):
+        state = "missing" if files is None else "empty"
+        rule = JobData.model_fields["project_files"].description
+        detail = f"projectFiles is {state}: it must be {rule}; or name one of {', '.join(SOURCES)}."
+        yield Mistake("#/data/projectFiles", detail)
+    if isinstance(job := data.get("fromJob"), str) and not is_id(job):
+        yield Mistake("#/data/fromJob", f"fromJob must be {JobData.model_fields['from_job'].description}.")
 
 
-def _utf8_length(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
+def _source(data: JobData) -> Source | None:
+    given = dict(zip(SOURCES, (data.upload_id, data.snapshot_url, data.from_job), strict=True))
+    return next((Source(name, value) for name, value in given.items() if value), None)
+
+
+def _tree(data: JobData, source: Source | None, bounds: Bounds, bring: Bring | None) -> Tree:
+    """The project's files: those of the source with those of the body put in. Raises InvalidRequest."""
+    packages = {name: packages for name, _, packages in _sections(data.dependencies) if packages}
+    own = dataclasses.replace(Tree.from_json(data.project_files), dependencies=packages)
+    if source is None:
+        return own
+    if bring is None:
+        raise _refused("Nothing can be brought from elsewhere here.", source.pointer)
+    whole = own.over(bring(source))
+    if mistakes := list(whole.mistakes(source.pointer, bounds.room)):
+        raise InvalidRequest(_listed(mistakes))
+    return whole
+
+
+def _glob_mistakes(globs: list[str]) -> Iterator[Mistake]:
+    for number, glob in enumerate(globs):
+        if fault := glob_fault(glob):
+            yield Mistake(f"#/data/artifacts/{number}", f"The glob {fault}.")
 
 
 # --- dependencies -----------------------------------------------------------------------------------------------------
@@ -358,7 +434,7 @@ def _sections(dependencies: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
     here = "#/data/dependencies"
     if any(not isinstance(dependencies.get(section, ""), str) for section in SECTIONS):
         for section, packages in dependencies.items():
-            yield section, f"{here}/{_token(section)}", packages
+            yield section, f"{here}/{token(section)}", packages
     else:
         yield SECTIONS[0], here, dependencies
 
@@ -385,11 +461,11 @@ def _too_many_packages(pointer: str, packages: dict[str, Any]) -> Mistake:
 def _package_mistakes(pointer: str, packages: dict[str, Any]) -> Iterator[Mistake]:
     for name, version in packages.items():
         if fault := package_fault(name):
-            yield Mistake(f"{pointer}/{_token(name)}", f"The name {fault}.")
+            yield Mistake(f"{pointer}/{token(name)}", f"The name {fault}.")
         if not isinstance(version, str):
-            yield Mistake(f"{pointer}/{_token(name)}", "The version of a package must be a string.")
+            yield Mistake(f"{pointer}/{token(name)}", "The version of a package must be a string.")
         elif fault := version_fault(version):
-            yield Mistake(f"{pointer}/{_token(name)}", f"The version {fault}.")
+            yield Mistake(f"{pointer}/{token(name)}", f"The version {fault}.")
 
 
 # --- environment ------------------------------------------------------------------------------------------------------
@@ -404,12 +480,10 @@ def _env_mistakes(env: dict[str, Any]) -> Iterator[Mistake]:
         return
     for name, value in env.items():
         if not _VARIABLE.fullmatch(name):
-            yield Mistake(
-                f"{here}/{_token(name)}", "A variable's name has at most 255 letters, digits and underscores."
-            )
+            yield Mistake(f"{here}/{token(name)}", "A variable's name has at most 255 letters, digits and underscores.")
         if not isinstance(value, str) or "\0" in value:
-            yield Mistake(f"{here}/{_token(name)}", "The value of a variable must be a string without NUL.")
-    total = sum(_utf8_length(name) + _utf8_length(value) for name, value in env.items() if isinstance(value, str))
+            yield Mistake(f"{here}/{token(name)}", "The value of a variable must be a string without NUL.")
+    total = sum(utf8_length(name) + utf8_length(value) for name, value in env.items() if isinstance(value, str))
     if total > MAX_ENV_BYTES:
         yield Mistake(
             here, f"The variables of env hold {total:,} bytes in all; at most {MAX_ENV_BYTES:,} are accepted."

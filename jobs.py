@@ -149,8 +149,10 @@ class Limits:
 class Request:
     """What a caller asked for, checked (see intake.py). The store keeps it beside the record; no answer ever shows it.
 
-    `files` maps canonical relative paths to text. `dependencies` has the keys of a package.json (dependencies,
-    devDependencies, peerDependencies), each a map of package name to version. `env` reaches the job's commands only.
+    `files` maps canonical relative paths to text, `binary` those of files that are no valid UTF-8 to their base64.
+    `artifacts` are globs that choose what is kept, in place of the type's output folders. `dependencies` has the keys
+    of a package.json (dependencies, devDependencies, peerDependencies), each a map of package name to version. `env`
+    reaches the job's commands only.
     `limits` holds the fields of Limits in which this job differs from the service's default. `steps`: in place of what
     the type does, these types in this order, up to the first that fails (`on_failure` stop) or all (continue).
     `fail_on` is the least severe finding that fails a lint. `language` is node or python; "" is what the files tell.
@@ -172,6 +174,8 @@ class Request:
     fail_on: Literal["error", "warning", "never"] = "error"
     language: Literal["", "node", "python"] = ""
     call: Call | None = None
+    binary: dict[str, str] = field(default_factory=dict)
+    artifacts: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """As the store keeps it: UTF-8 JSON."""
@@ -185,7 +189,9 @@ class Request:
         fields = json.loads(stored)
         steps = tuple(JobType(each) for each in fields.get("steps", ()))
         call = Call.from_json(fields["call"]) if fields.get("call") else None
-        return cls(**{**fields, "type": JobType(fields["type"]), "steps": steps, "call": call})
+        artifacts = tuple(fields.get("artifacts", ()))
+        kind = JobType(fields["type"])
+        return cls(**{**fields, "type": kind, "steps": steps, "call": call, "artifacts": artifacts})
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import re
 MAX_PATH_BYTES = 1_024
 MAX_SEGMENT_BYTES = 255
 MAX_DEPTH = 32
+MAX_GLOB = 200
 
 _UNSAFE_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -33,6 +34,15 @@ def path_fault(path: str) -> str | None:
     if not _SEGMENT_FAULTS.keys().isdisjoint(segments):
         return next(_SEGMENT_FAULTS[segment] for segment in segments if segment in _SEGMENT_FAULTS)
     return _name_fault(path, segments[-1])
+
+
+def glob_fault(glob: str) -> str | None:
+    """What keeps `glob` from choosing output files of a project; None if nothing does. Brackets are not special."""
+    if len(glob) > MAX_GLOB:
+        return f"is longer than {MAX_GLOB} characters"
+    if any("**" in segment and segment != "**" for segment in glob.split("/")):
+        return "has ** beside other characters; it stands alone between slashes, for any number of folders"
+    return path_fault(glob)
 
 
 def _name_fault(path: str, lowered_name: str) -> str | None:

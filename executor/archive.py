@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import tarfile
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -15,22 +16,28 @@ TOOLS = "tools"
 FOLDERS = ("home", "reports")
 
 
-def pack(files: Mapping[str, str], tools: Mapping[str, str] | None = None) -> list[bytes]:
+def pack(
+    files: Mapping[str, str], tools: Mapping[str, str] | None = None, binary: Mapping[str, str] | None = None
+) -> list[bytes]:
     """The blocks of a tar with all files below project/, files of ours below tools/, and the empty FOLDERS.
+
+    `binary` has the base64 of files that are no text; where it has the path of a text, the text is meant.
 
     Raises:
         ValueError: A path is not canonical, leaves the project, or is both file and folder; the text names it.
     """
+    contents = {path: base64.b64decode(content) for path, content in (binary or {}).items()}
+    contents |= {path: text.encode("utf-8", "replace") for path, text in files.items()}
     folders: set[str] = set()
-    for path in files:
+    for path in contents:
         check_path(path)
         folders.update(str(parent) for parent in PurePosixPath(path).parents if str(parent) != ".")
-    if clash := sorted(folders & files.keys()):
+    if clash := sorted(folders & contents.keys()):
         raise ValueError(f"{clash[0]!r} is a file and a folder")
     blocks = [_header(name, folder=True) for name in (*FOLDERS, PROJECT, TOOLS)]
     blocks += [_header(f"{PROJECT}/{name}", folder=True) for name in sorted(folders)]
-    for path, text in sorted(files.items()):
-        blocks += _file(f"{PROJECT}/{path}", text.encode("utf-8", "replace"))
+    for path, content in sorted(contents.items()):
+        blocks += _file(f"{PROJECT}/{path}", content)
     for name, text in (tools or {}).items():
         blocks += _file(f"{TOOLS}/{name}", text.encode())
     return [*blocks, bytes(2 * tarfile.BLOCKSIZE)]

@@ -162,6 +162,8 @@ class Unworkable(Exception):
 def plan(request: Request) -> Plan:
     """What to do for a request. Raises Unworkable."""
     notes: list[str] = []
+    if "package.json" in request.binary:
+        raise Unworkable(Reason.INVALID_PROJECT, "package.json is not UTF-8")
     files = dict(_accepted(request.files, notes))
     types = request.steps or (request.type,)
     manifest = _manifest(files, types)

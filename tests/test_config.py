@@ -218,7 +218,7 @@ def test_hook_paths(path: str) -> None:
 
 def test_body_holds_a_project() -> None:
     """The bound on a request's body grows with the bound on projects, unless it is given."""
-    assert config.load({"MAX_PROJECT_BYTES": "20m"}).body_bytes == 25 << 20
+    assert config.load({"MAX_PROJECT_BYTES": "20m"}).body_bytes == 30 << 20
     assert config.load({"MAX_BODY_BYTES": "11m"}).body_bytes == 11 << 20
 
 

@@ -143,7 +143,7 @@ def test_priority(priority: str) -> None:
         ({"chatId": 7}, "#/data/chatId", "chatId must be a string"),
         ({"strategy": 7}, "#/data/strategy", "strategy must be a string"),
         ({"installScripts": "yes"}, "#/data/installScripts", "installScripts must be true or false"),
-        ({"colour": "red"}, "#/data/colour", "no such field here; known are projectFiles, chatId"),
+        ({"colour": "red"}, "#/data/colour", "no such field here; known are projectFiles, uploadId"),
         ({"env": []}, "#/data/env", "env must be a map"),
         ({"env": {"A-B": ""}}, "#/data/env/A-B", "letters, digits and underscores"),
         ({"env": {"": ""}}, "#/data/env/", "letters, digits and underscores"),
