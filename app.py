@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import logging
 import time
@@ -23,14 +22,17 @@ from artifacts import Shelf
 from clock import Clock
 from config import VERSION, Settings
 from deliveries import Deliveries
+from earlier import Earlier
 from errors import ArtifactNotFound, DiskLow, InvalidRequest, JobNotFound, Mistake
 from exposition import Exposition
 from functions import Functions
 from health import Health
+from inbox import Inbox
 from jobs import Artifact, Job, OutputChunk, Request, Status, is_id, iso
 from metrics import Tally
 from operations import Operations
 from schedules import Schedules
+from sending import Sending
 from store import Store, Submitted
 from submission import Options
 
@@ -86,6 +88,7 @@ def create_app(
         ("GET", "/metrics", exposed.metrics, "operate"),
         ("GET", "/api/stats", api.stats, "read"),
         ("POST", "/api/jobs", api.create_job, "submit"),
+        ("PUT", "/api/uploads", api.sending.upload, "submit"),
         ("GET", "/api/jobs/<job_id>", api.job, "read"),
         ("GET", "/api/jobs/<job_id>/logs", api.logs, "read"),
         ("GET", "/api/jobs/<job_id>/artifacts", api.artifacts, "read"),
@@ -134,12 +137,18 @@ class Api:
         """Keep the parts; nothing is opened."""
         self._endpoints = tuple(settings.endpoints)
         self.bounds = intake.Bounds(settings.max_files, settings.max_project_bytes, self._endpoints, settings.allowance)
-        self._body_bytes = settings.body_bytes
         self._min_free_disk = settings.min_free_disk
         self._same_request = settings.same_request_is_same_job
         self._store = store
         self._shelf = shelf
         self._submit = submit
+        #: How jobs and their projects arrive.
+        self.sending = Sending(
+            settings,
+            Inbox(settings.uploads_dir, settings.keep_upload_s, settings.uploads_max_bytes),
+            Earlier(store, shelf),
+            self._require_room,
+        )
 
     def about(self) -> bytes:
         """What answers here."""
@@ -159,10 +168,10 @@ class Api:
 
     def create_job(self) -> bytes:
         """Take a submission: 201 for a new job, which is stored then; 200 if it means one that is there already."""
-        wire.require_json(request.environ)
-        body = wire.read_body(request.environ, self._body_bytes)
-        wanted, options = intake.parse(body, self.bounds)
-        taken = self.submit(wanted, self._identified(options, body))
+        sent = self.sending.received()
+        bring = self.sending.bring if sent.attached is None else lambda _: sent.attached
+        wanted, options = intake.parse(sent.body, self.bounds, bring, sent.attached is not None)
+        taken = self.submit(wanted, self._identified(options, sent.digest))
         job = taken.job
         response.set_header("Location", f"/api/jobs/{job.id}")
         created = {"jobId": job.id, "type": job.type, "status": job.status, "createdAt": iso(job.created_ms)}
@@ -231,10 +240,9 @@ class Api:
             )
             raise DiskLow(f"{room}; no new jobs until some were removed.")
 
-    def _identified(self, options: Options, body: bytes) -> Options:
-        """With what tells this submission from others: the caller's key, or else the body itself."""
+    def _identified(self, options: Options, digest: str) -> Options:
+        """With what tells this submission from others: the caller's key, or else the body's `digest`."""
         key = idempotency_key()
-        digest = hashlib.sha256(body).hexdigest()
         if not key:
             return dataclasses.replace(options, fingerprint=digest if self._same_request else "")
         return dataclasses.replace(options, idempotency_key=key, body_hash=digest)

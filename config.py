@@ -140,11 +140,25 @@ class ApiSettings(_Group):
         None, description="Most bytes of a request's body (size); default: MAX_PROJECT_BYTES and a half."
     )
     max_queued_jobs: int = Field(10_000, ge=1, le=1_000_000, description="Most jobs that may wait in one queue.")
+    uploads_max_bytes: Bytes = Field(1 << 30, description="Most bytes of all uploads together (size).")
+    snapshot_hosts: str = Field(
+        "",
+        description="Hosts, or host:port, that a job's snapshotUrl may lead to, separated by comma or space; default: "
+        "those of CONVEX_URL and CONVEX_SITE_URL.",
+    )
     same_request_is_same_job: bool = Field(
         True,
         description="Whether the same POST again within a minute, while the first job is not finished and without an "
         "Idempotency-Key, answers the same job (true or false).",
     )
+
+    @field_validator("snapshot_hosts")
+    @classmethod
+    def _places(cls, value: str) -> str:
+        for word in _words(value):
+            if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?", word):
+                raise ValueError(f"{word!r} is not a host or host:port")
+        return value
 
     @field_validator("max_body_bytes")
     @classmethod
@@ -342,6 +356,9 @@ class RetentionSettings(_Group):
     """Retention: how long finished jobs are kept, with their requests, logs and artifacts; 0: no bound."""
 
     keep_days: float = Field(30.0, ge=0, allow_inf_nan=False, description="Age of the oldest (days).")
+    keep_upload_hours: float = Field(
+        24.0, gt=0, le=24 * 365, allow_inf_nan=False, description="Age of an upload (hours)."
+    )
     keep_jobs: int = Field(10_000, ge=0, description="How many.")
     keep_bytes: Annotated[int, BeforeValidator(_size)] = Field(
         5 << 30, ge=0, description="How much they may take together (size)."
@@ -470,6 +487,22 @@ class Settings(
     def body_bytes(self) -> int:
         """Most bytes of a request's body."""
         return self.max_body_bytes or self.max_project_bytes * 3 // 2
+
+    @property
+    def uploads_dir(self) -> Path:
+        """Folder of the projects that were sent ahead of their jobs."""
+        return self.data_dir / "uploads"
+
+    @property
+    def keep_upload_s(self) -> float:
+        """KEEP_UPLOAD_HOURS in seconds."""
+        return self.keep_upload_hours * 3_600
+
+    @property
+    def snapshot_places(self) -> frozenset[str]:
+        """Where snapshots may be fetched from: hosts, with a port where it is not that of the scheme."""
+        convex = [urlsplit(site).netloc for site in (self.convex_url, self.convex_site_url) if site]
+        return frozenset(word.lower() for word in _words(self.snapshot_hosts) or convex)
 
     @property
     def service(self) -> str:

@@ -32,6 +32,24 @@ class InvalidRequest(ChefError):
         super().__init__(shown + more)
 
 
+class SourceNotFound(InvalidRequest):
+    """What a job names as the source of its files is not there, or no more."""
+
+    code = "source_not_found"
+
+
+class SourceNotReady(InvalidRequest):
+    """The job whose files are wanted has not ended."""
+
+    code = "source_not_ready"
+
+
+class SourceUnavailable(InvalidRequest):
+    """Another server, which has the files, does not give them."""
+
+    code = "source_unavailable"
+
+
 class NotFound(ChefError):
     """There is nothing of that name."""
 

@@ -45,6 +45,7 @@ from errors import (
 from events import DEFAULT_ENDPOINT
 from executor import EgressRules, Executor, Wish
 from executor.images import Images
+from inbox import Inbox
 from jobs import Artifact, Conclusion, Job, Limits, OutputChunk, Phase, Reason, Request, Result, Status, iso
 from lease import Lease, Stop
 from metrics import Tally
@@ -97,6 +98,7 @@ tally = Tally()
 live = open_store(timeout_s=min(2.0, settings.lease_seconds / 12), retries=0)
 shelf = Shelf(settings.data_dir / "artifacts")
 versions = Versions(store, Shelf(settings.data_dir / "functions"), settings.function_quota, settings.function_max_bytes)
+inbox = Inbox(settings.uploads_dir, settings.keep_upload_s, settings.uploads_max_bytes)
 executor = Executor(
     settings.docker_host,
     Images(settings.data_dir / "images"),
@@ -378,9 +380,10 @@ def sweep() -> None:
 
 @huey.periodic_task(crontab(minute="*"))
 def prune() -> None:
-    """Remove finished jobs that are too old or too many, in steps. Harmless when several consumers do it."""
+    """Remove finished jobs that are too old or too many, and old uploads. Harmless when several consumers do it."""
     while upkeep.prune(store, shelf, retention):
         pass
+    inbox.sweep()
 
 
 def is_running(job_id: str, fence: int) -> bool:

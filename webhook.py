@@ -10,28 +10,23 @@ import math
 import random
 import re
 import secrets as secure
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from addresses import is_local_name, is_public
 from errors import SignatureMismatch
 from events import Endpoint
+from outbound import Adapter, Deadline, cause
 
 DEADLINE_S = 15.0
-CONNECT_S = 5.0
 READ_BYTES = 64 << 10
 UPLOAD_DEADLINE_S = 60.0
 UPLOAD_PATH = "/api/storage/upload"
@@ -164,7 +159,7 @@ class Sender:
     ) -> tuple[Outcome, bytes]:
         started = time.monotonic()
         content = b""
-        with _Deadline(deadline_s, self._endpoint.private) as deadline:
+        with Deadline(deadline_s, self._endpoint.private) as deadline:
             try:
                 answer = self._send(url, {"User-Agent": "chef-workers", **headers}, body, deadline_s)
                 deadline.check()
@@ -174,7 +169,7 @@ class Sender:
                 retry_after_s = _retry_after_s(answer.headers.get("Retry-After", ""), time.time())
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
                 late = f"no answer within {deadline_s:g} s"
-                status, retry_after_s, note = 0, 0.0, late if deadline.passed else f"no answer: {_cause(error)}"
+                status, retry_after_s, note = 0, 0.0, late if deadline.passed else f"no answer: {cause(error)}"
         duration_ms = int((time.monotonic() - started) * 1_000)
         return Outcome(_verdict(status), status, retry_after_s, note, duration_ms), content
 
@@ -184,11 +179,10 @@ class Sender:
             adapter.close()
 
     def _send(self, url: str, headers: dict[str, str], body: BinaryIO | bytes, deadline_s: float) -> requests.Response:
-        # An adapter rather than a session: it follows nothing, keeps no cookies and reads no environment.
         if not hasattr(self._own, "adapter"):
-            self._own.adapter = _Adapter(self._endpoint.ca_bundle)
+            self._own.adapter = Adapter(self._endpoint.ca_bundle)
         request = requests.Request("POST", url, headers, data=body).prepare()
-        adapter: _Adapter = self._own.adapter
+        adapter: Adapter = self._own.adapter
         trust = self._endpoint.ca_bundle or True
         return adapter.send(request, stream=True, timeout=deadline_s, verify=trust)
 
@@ -213,13 +207,6 @@ def _first_words(content: bytes) -> str:
     return "".join(each for each in words[:200] if each.isprintable())
 
 
-def _cause(error: BaseException) -> str:
-    """The innermost reason of a wrapped network error, in at most 200 characters."""
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    return f"{type(error).__name__}: {error}"[:200]
-
-
 def _verdict(status: int) -> Verdict:
     if 200 <= status < 300:
         return Verdict.ACCEPTED
@@ -235,116 +222,3 @@ def _retry_after_s(value: str, now_s: float) -> float:
     with suppress(ValueError, OverflowError):
         seconds = math.ceil(email.utils.parsedate_to_datetime(value).timestamp() - now_s)
     return min(max(0.0, seconds), RETRY_AFTER_CAP_S)
-
-
-#: `.deadline` is that of the exchange which this thread is at.
-_exchange = threading.local()
-
-
-class _Deadline:
-    """While entered, ends every wait of this thread's exchange once the time is over, by shutting its sockets down.
-
-    A timeout of requests bounds each wait for a byte, so a receiver that sends one byte a second would hold a delivery
-    for hours, in its headers as well as in its body or in the TLS handshake.
-    """
-
-    def __init__(self, seconds: float, private: bool) -> None:
-        self.private = private
-        self._ends = time.monotonic() + seconds
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
-        self._lock = threading.Lock()
-        self._handles: list[socket.socket] = []
-        self.passed = False
-
-    def __enter__(self) -> _Deadline:
-        _exchange.deadline = self
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        with self._lock:
-            for handle in self._handles:
-                handle.close()
-
-    def left_s(self) -> float:
-        """Seconds until the end, never 0, which would mean something else to a socket."""
-        return max(0.001, self._ends - time.monotonic())
-
-    def watch(self, sock: socket.socket) -> None:
-        """Let the end cut `sock`, by a handle of its own: TLS takes the first one, a closing answer drops it early."""
-        with self._lock:
-            self._handles.append(socket.fromfd(sock.fileno(), sock.family, sock.type))
-        if self.passed:
-            self._cut()
-
-    def check(self) -> None:
-        """Raise TimeoutError if the time is over: headers that were cut off look complete to the HTTP library."""
-        if self.passed:
-            raise TimeoutError
-
-    def _cut(self) -> None:
-        with self._lock:
-            self.passed = True
-            for handle in self._handles:
-                with suppress(OSError):
-                    handle.shutdown(socket.SHUT_RDWR)
-
-
-class _Watched(HTTPConnection):
-    """A connection that the current deadline can end at any point, to an address that was checked."""
-
-    def _new_conn(self) -> socket.socket:
-        deadline: _Deadline = _exchange.deadline
-        anywhere = deadline.private or is_local_name(self._dns_host)
-        failure = OSError(f"{self.host} has no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            self._dns_host, self.port, type=socket.SOCK_STREAM
-        ):
-            # The address that is judged is the one that is used: a name cannot lead elsewhere in between.
-            if not (anywhere or is_public(str(address[0]))):
-                failure = OSError(f"{self.host} leads to {address[0]}, which is private (see WEBHOOK_ALLOW_PRIVATE)")
-                continue
-            sock = socket.socket(family, kind, protocol)
-            try:
-                sock.settimeout(min(CONNECT_S, deadline.left_s()))
-                sock.connect(address)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                deadline.watch(sock)
-            except OSError as error:
-                sock.close()
-                failure = error
-            else:
-                return sock
-        raise failure
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is not None:  # kept from the exchange before
-            _exchange.deadline.watch(self.sock)
-        super().request(*args, **kwargs)
-
-
-class _WatchedTls(_Watched, HTTPSConnection):
-    """The same with TLS."""
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Watched
-
-
-class _TlsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _WatchedTls
-
-
-class _Adapter(HTTPAdapter):
-    """requests' transport over watched connections, one to each host."""
-
-    def __init__(self, ca_bundle: str) -> None:
-        # The system's authorities, to which requests adds certifi's, or those of the bundle alone.
-        self._context = ssl.create_default_context(cafile=ca_bundle or None)
-        super().__init__(pool_connections=2, pool_maxsize=1)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}

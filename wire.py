@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from gunicorn.http.errors import NoMoreData, ParseException
 
@@ -93,8 +93,29 @@ def require_json(environ: dict[str, Any]) -> None:
     named = media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
     if not (plain and (named or (not media_type and "HTTP_ORIGIN" not in environ))):
         raise UnsupportedMediaType("The body must be JSON: send the header Content-Type: application/json.")
+    require_plain(environ)
+
+
+def require_plain(environ: dict[str, Any]) -> None:
+    """Check that no compression lies around the body. Raises UnsupportedMediaType."""
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("The body must not be compressed: send it without Content-Encoding.")
+
+
+def is_form(environ: dict[str, Any]) -> bool:
+    """True if the body says that it is a form with files."""
+    return str(environ.get("CONTENT_TYPE", "")).lower().startswith("multipart/form-data")
+
+
+def require_own_page(environ: dict[str, Any]) -> None:
+    """Check that a form was not sent by a browser from a page of somebody else's, which needs nobody's consent.
+
+    Raises:
+        UnsupportedMediaType: It was, as far as the browser says.
+    """
+    origin = environ.get("HTTP_ORIGIN")
+    if origin is not None and urlsplit(origin).netloc != environ.get("HTTP_HOST", ""):
+        raise UnsupportedMediaType("A form from a page of another origin is not taken; send JSON instead.")
 
 
 def read_body(environ: dict[str, Any], limit: int) -> bytes:
@@ -103,17 +124,24 @@ def read_body(environ: dict[str, Any], limit: int) -> bytes:
     Raises:
         BodyTooLarge, BodyIncomplete, BodyBroken: As their names say; nothing more will be read from this client.
     """
+    return b"".join(body_blocks(environ, limit))
+
+
+def body_blocks(environ: dict[str, Any], limit: int) -> Iterator[bytes]:
+    """The same in blocks, as it arrives. Raises as read_body()."""
     chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
     declared = limit + 1 if chunked else _content_length(environ)
     if not chunked and declared > limit:
         raise BodyTooLarge(f"The body has {declared:,} bytes; at most {limit:,} are accepted.")
-    body = _read(environ["wsgi.input"], declared)
-    if len(body) > limit:
-        raise BodyTooLarge(f"The body has more than {limit:,} bytes; no more are accepted.")
-    if not chunked and len(body) < declared:
-        raise BodyIncomplete(f"The body ended after {len(body):,} of {declared:,} bytes.")
+    read = 0
+    for block in _read(environ["wsgi.input"], declared):
+        read += len(block)
+        if read > limit:
+            raise BodyTooLarge(f"The body has more than {limit:,} bytes; no more are accepted.")
+        yield block
+    if not chunked and read < declared:
+        raise BodyIncomplete(f"The body ended after {read:,} of {declared:,} bytes.")
     environ[_BODY_READ] = True
-    return body
 
 
 def _content_length(environ: dict[str, Any]) -> int:
@@ -123,17 +151,19 @@ def _content_length(environ: dict[str, Any]) -> int:
     return int(declared)
 
 
-def _read(stream: BinaryIO, wanted: int) -> bytes:
-    blocks = []
+def _read(stream: BinaryIO, wanted: int) -> Iterator[bytes]:
+    while wanted > 0 and (block := _block(stream, wanted)):
+        wanted -= len(block)
+        yield block
+
+
+def _block(stream: BinaryIO, wanted: int) -> bytes:
     try:
-        while wanted > 0 and (block := stream.read(min(wanted, BLOCK_BYTES))):
-            blocks.append(block)
-            wanted -= len(block)
+        return stream.read(min(wanted, BLOCK_BYTES))
     except ParseException:
         raise BodyBroken("The body's chunks are malformed.") from None
     except (TimeoutError, NoMoreData, OSError):
         raise BodyIncomplete("The body did not arrive in time.") from None
-    return b"".join(blocks)
 
 
 def forget_unread_body(environ: dict[str, Any]) -> None:

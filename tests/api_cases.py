@@ -30,7 +30,9 @@ UNKNOWN = "job-" + "0" * 32
 
 def client(store: Store, shelf: Shelf) -> Client:
     """The API over `store`, for projects of at most 3 files and 1 KiB, in bodies of at most 100 KiB."""
-    settings = config.load({"MAX_FILES": "3", "MAX_PROJECT_BYTES": "1k", "MAX_BODY_BYTES": "100k"})
+    settings = config.load(
+        {"MAX_FILES": "3", "MAX_PROJECT_BYTES": "1k", "MAX_BODY_BYTES": "100k", "DATA_DIR": str(shelf._root)}
+    )
     return Client(create_app(settings, store, shelf, store.submit))
 
 

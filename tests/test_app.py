@@ -177,8 +177,8 @@ def test_all_mistakes_in_one_answer(api: Client) -> None:
     assert [mistake["pointer"] for mistake in answer.json["errors"]] == [
         "#/type",
         "#/priority",
-        "#/data/projectFiles",
         "#/y",
+        "#/data/projectFiles",
     ]
     assert "priority must be a whole number from 1 to 20" in answer.json["message"]
 
