@@ -93,6 +93,7 @@ def create_app(
         ("GET", "/api/jobs/<job_id>/logs", api.logs, "read"),
         ("GET", "/api/jobs/<job_id>/artifacts", api.artifacts, "read"),
         ("GET", "/api/jobs/<job_id>/artifacts.tar.gz", api.archive, "read"),
+        ("GET", "/api/jobs/<job_id>/artifacts.zip", api.zip_archive, "read"),
         ("GET", r"/api/jobs/<job_id>/artifacts/<path:re:[\s\S]+>", api.artifact, "read"),
         ("POST", "/api/jobs/<job_id>/cancel", operate.cancel, "submit"),
         ("POST", "/api/jobs/<job_id>/rerun", operate.rerun, "submit"),
@@ -138,6 +139,8 @@ class Api:
         self._endpoints = tuple(settings.endpoints)
         self.bounds = intake.Bounds(settings.max_files, settings.max_project_bytes, self._endpoints, settings.allowance)
         self._min_free_disk = settings.min_free_disk
+        self._keep_ms = int(settings.keep_days * 86_400_000)
+        self._keep_bytes = settings.keep_bytes
         self._same_request = settings.same_request_is_same_job
         self._store = store
         self._shelf = shelf
@@ -201,21 +204,28 @@ class Api:
         return show(itertools.chain(first, itertools.chain.from_iterable(pages)), offset)
 
     def artifacts(self, job_id: str) -> bytes:
-        """What the job produced, with where to get it."""
+        """What the job produced, with where to get it and until when; and how much all jobs keep, of what they may."""
         job = self._job(job_id)
         base = f"/api/jobs/{job.id}/artifacts/"
-        listed = [{**artifact, "href": base + quote(artifact["path"])} for artifact in job.artifacts]
+        listed = [
+            {**artifact, "type": wire.content_type(artifact["path"]), "href": base + quote(artifact["path"])}
+            for artifact in job.artifacts
+        ]
         total = sum(artifact["size"] for artifact in job.artifacts)
-        return json_answer({"jobId": job.id, "artifacts": listed, "totalBytes": total})
+        kept = {"keptBytes": self._store.kept_bytes(), "quotaBytes": self._keep_bytes or None}
+        expires = iso(job.finished_ms + self._keep_ms) if self._keep_ms and job.finished_ms else None
+        return json_answer({"jobId": job.id, "artifacts": listed, "totalBytes": total, "expiresAt": expires, **kept})
 
     def archive(self, job_id: str) -> Iterable[bytes]:
         """All artifacts as one compressed tar file, made while it is sent."""
         job = self._job(job_id)
-        kept = [Artifact(**artifact) for artifact in job.artifacts]
-        blocks = self._shelf.tar_gz(job.id, job.fence, kept)
-        response.content_type = "application/gzip"
-        response.set_header("Content-Disposition", wire.attachment(f"{job.id}.tar.gz"))
-        return blocks
+        blocks = self._shelf.tar_gz(job.id, job.fence, _kept(job))
+        return _attached(blocks, f"{job.id}.tar.gz", "application/gzip")
+
+    def zip_archive(self, job_id: str) -> Iterable[bytes]:
+        """The same as a zip."""
+        job = self._job(job_id)
+        return _attached(self._shelf.zip(job.id, job.fence, _kept(job)), f"{job.id}.zip", "application/zip")
 
     def artifact(self, job_id: str, path: str) -> bytes | wire.FilePart:
         """One file, or the range of it that is asked for; 304 if the caller has it."""
@@ -261,6 +271,17 @@ class Api:
                 return
             yield page
             offset = page[-1].end_line
+
+
+def _kept(job: Job) -> list[Artifact]:
+    return [Artifact(**artifact) for artifact in job.artifacts]
+
+
+def _attached(blocks: Iterable[bytes], name: str, media_type: str) -> Iterable[bytes]:
+    """`blocks` as a file that a browser saves."""
+    response.content_type = media_type
+    response.set_header("Content-Disposition", wire.attachment(name))
+    return blocks
 
 
 def _file(stream: BinaryIO, found: dict[str, Any], etag: str) -> bytes | wire.FilePart:

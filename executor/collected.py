@@ -27,7 +27,8 @@ class BadFrames(ValueError):
 class Collected:
     """What was there: the folder taken (None: no candidate exists), its files, what was left out and why.
 
-    `over` names the cap that was passed (bytes, files, entries); nothing is taken then.
+    `over` names the cap that was passed (bytes, files, entries); nothing is taken then. `unmatched` has the numbers of
+    the globs that no file was taken for.
     """
 
     folder: str | None
@@ -35,14 +36,17 @@ class Collected:
     artifacts: tuple[Artifact, ...]
     skipped: tuple[dict[str, str], ...]
     skipped_count: int
+    unmatched: tuple[int, ...] = ()
 
 
-def order(root: str, folders: Iterable[str], limits: Limits) -> str:
-    """The collector's argument."""
+def order(root: str, folders: Iterable[str], limits: Limits, globs: Iterable[str] = ()) -> str:
+    """The collector's argument; without `globs`, all files of the folder are meant."""
     return json.dumps(
         {
             "root": root,
             "folders": list(folders),
+            # A bracket is a bracket: frameworks have files like [slug].js.
+            "globs": [glob.replace("[", "[[]").split("/") for glob in globs],
             "maxFiles": limits.artifact_files,
             "maxBytes": limits.artifact_bytes,
             "maxDepth": MAX_DEPTH,
@@ -76,6 +80,7 @@ def read(stream: Stream, limits: Limits, keep: Callable[[str, Iterable[bytes]], 
         artifacts=tuple(artifacts),
         skipped=_skipped(head),
         skipped_count=_number(head, "skippedCount", MAX_ENTRIES + 1_000),
+        unmatched=_numbers(head, "unmatched"),
     )
 
 
@@ -125,6 +130,13 @@ def _number(message: dict[str, Any], name: str, maximum: int) -> int:
     if type(value) is not int or not 0 <= value <= maximum:
         raise BadFrames(f"{name} is {value!r:.50}, not within 0..{maximum}")
     return value
+
+
+def _numbers(message: dict[str, Any], name: str) -> tuple[int, ...]:
+    values = message.get(name, [])
+    if not isinstance(values, list) or not all(type(value) is int for value in values[:MAX_SKIPPED]):
+        raise BadFrames(f"no list of {name}")
+    return tuple(values[:MAX_SKIPPED])
 
 
 def _text(message: dict[str, Any], name: str) -> str | None:

@@ -37,11 +37,18 @@ class EgressOver(Exception):
     """The install moved more bytes than it may; the text says how."""
 
 
-def step(image: str, outputs: tuple[str, ...], limits: Limits, house: spec.House, door: Door | None) -> spec.Step:
-    """The keeper's container."""
+def step(
+    image: str,
+    outputs: tuple[str, ...],
+    limits: Limits,
+    house: spec.House,
+    door: Door | None,
+    globs: tuple[str, ...] = (),
+) -> spec.Step:
+    """The keeper's container; `globs` choose from the output folder."""
     watch = "filesystem" if house.in_memory else "tree"
     order = {"root": spec.WORK, "watch": watch, "gate": door.rules.gate() if door else None}
-    output = collected.order(spec.PROJECT, outputs, limits)
+    output = collected.order(spec.PROJECT, outputs, limits, globs)
     reports = collected.order(spec.WORK, [findings.FOLDER], findings.limits(limits))
     command = ("python3", "-I", "-S", "-c", SOURCE, json.dumps(order), COLLECTOR, output, reports)
     proxy = door.proxy if door else ""

@@ -128,7 +128,8 @@ class Plan:
     `install` is empty if there is nothing to install; of several commands, each is tried only if the one before
     refuses the lockfile. `install_scripts`: packages' own scripts run then. `setup` makes the project itself ready to
     be used: its own code, so it runs without a network. `programs` is where the installed ones are. `is_pipeline`: the
-    result has one for each work. `tools` are files of ours that the commands need.
+    result has one for each work. `tools` are files of ours that the commands need. `globs` choose the files that are
+    kept in the end, also of a run that failed; then no work has outputs of its own.
     """
 
     files: Mapping[str, str]
@@ -143,11 +144,12 @@ class Plan:
     goes_on: bool = False
     notes: tuple[str, ...] = ()
     tools: Mapping[str, str] = field(default_factory=lambda: commands.TOOLS)
+    globs: tuple[str, ...] = ()
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Every folder that may hold a result."""
-        return tuple(folder for work in self.works for folder in work.outputs)
+        """Every folder that may hold a result; the project itself where globs choose."""
+        return (".",) if self.globs else tuple(folder for work in self.works for folder in work.outputs)
 
 
 class Unworkable(Exception):
@@ -183,6 +185,7 @@ def plan(request: Request) -> Plan:
         works=tuple(_work(at, each, request, project, tool, notes) for at, each in enumerate(types)),
         is_pipeline=bool(request.steps),
         goes_on=request.on_failure == "continue",
+        globs=request.artifacts,
         notes=tuple(notes),
     )
 
@@ -259,7 +262,7 @@ def _work(
         command=made.text,
         phase=recipe.phase,
         failed=recipe.failed,
-        outputs=(*_configured_outputs(project.files), *recipe.outputs) if recipe.outputs else (),
+        outputs=_outputs(recipe, request, project.files),
         reports=made.reports,
         facts=_facts(recipe, request, project, notes),
         fail_on=request.fail_on,
@@ -300,6 +303,12 @@ def _facts(recipe: Recipe, request: Request, project: Project, notes: list[str])
     missing = detect.missing_env(project.files, project.manifest, request.env)
     notes += [f"{name} is not set, so it is undefined in the build: add it to env" for name in missing]
     return {**detect.framework(project.manifest), **({"missingEnv": list(missing)} if missing else {})}
+
+
+def _outputs(recipe: Recipe, request: Request, files: Mapping[str, str]) -> tuple[str, ...]:
+    """The folders that may hold the result, in order."""
+    is_looked_for = recipe.outputs and not request.artifacts
+    return (*_configured_outputs(files), *recipe.outputs) if is_looked_for else ()
 
 
 _OUT_DIR = re.compile(r"""\boutDir['"]?\s*:\s*['"`]([^'"`$]+)['"`]""")

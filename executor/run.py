@@ -134,7 +134,24 @@ class Run:
             ended.append(self._work(work))
             if pipeline.is_over(plan, ended[-1]) or time.monotonic() > self._total.at:
                 break
-        return pipeline.joined(plan, ended)
+        result = pipeline.joined(plan, ended)
+        return self._with_chosen(result) if plan.globs else result
+
+    def _with_chosen(self, result: Result) -> Result:
+        """A result with the files that the plan's globs choose, whatever the works came to."""
+        self._doing = "collecting the output"
+        guard = Guard(self._watch.stopped, (Deadline.after(self._order.limits.collect_s, "collecting"), self._total))
+        try:
+            with self._phase(Phase.COLLECTING):
+                found = self._keeper.output(guard, self._watch.keep)
+            if found.over:
+                raise Ended(Reason.ARTIFACT_TOO_LARGE, _too_large(found, self._order.limits))
+        except EARLY_ENDS as end:
+            return result if result.reason else replace(self._failed(end), detail=result.detail)
+        found = self._without_secret_names(found)
+        unmatched = [glob for number, glob in enumerate(self._order.plan.globs) if number in found.unmatched]
+        detail = _output(found) | ({"unmatchedArtifacts": unmatched} if unmatched else {})
+        return replace(result, artifacts=found.artifacts, skipped=found.skipped, detail={**result.detail, **detail})
 
     def _prepare(self, cleanup: contextlib.ExitStack) -> None:
         """Images, proxy, workspace and keeper, in this order: what may be refused comes before what must be removed."""
@@ -148,7 +165,7 @@ class Run:
         self._door = ground.egress.door(guard) if order.plan.install else None
         options = spec.volume(order.tenancy, order.limits, ground.house)
         cleanup.enter_context(workspace(ground.engine, order.tenancy, options))
-        step = keeper.step(python, order.plan.outputs, order.limits, ground.house, self._door)
+        step = keeper.step(python, order.plan.outputs, order.limits, ground.house, self._door, order.plan.globs)
         self._keeper.begin(cleanup.enter_context(self._sandbox(step)), guard)
 
     def _check_sources(self, guard: Guard) -> None:
@@ -299,10 +316,7 @@ class Run:
         self._doing = doing
         if found:
             found = self._without_secret_names(found)
-            self._detail["outputDir"] = found.folder
-            self._detail["outputBytes"] = sum(artifact.size for artifact in found.artifacts)
-            if found.skipped_count > len(found.skipped):
-                self._detail["skippedCount"] = found.skipped_count
+            self._detail |= _output(found)
         return found
 
     def _read_reports(self, work: Work, guard: Guard) -> None:
@@ -387,12 +401,17 @@ class Run:
         return Reason.INSTALL_FAILED, f"{was_ended}: it {end}", None
 
 
+def _output(found: Collected) -> dict[str, Any]:
+    """What the result tells of the files that were taken."""
+    told = {"outputDir": found.folder, "outputBytes": sum(artifact.size for artifact in found.artifacts)}
+    return told | ({"skippedCount": found.skipped_count} if found.skipped_count > len(found.skipped) else {})
+
+
 def _too_large(found: Collected, limits: Limits) -> str:
     caps = {
         "bytes": f"{limits.artifact_bytes:,} bytes",
         "files": f"{limits.artifact_files:,} files",
         "entries": f"{collected.MAX_ENTRIES:,} directory entries",
     }
-    return (
-        f"the output folder {found.folder} holds more than {caps.get(str(found.over), 'is allowed')}; nothing is kept"
-    )
+    what = "the output that artifacts chooses" if found.folder == "." else f"the output folder {found.folder}"
+    return f"{what} holds more than {caps.get(str(found.over), 'is allowed')}; nothing is kept"

@@ -54,6 +54,11 @@ class Reading(Connection):
             counted = iter(pipe.execute())
         return {queue: {str(figure): next(counted) for figure in figures} for queue in QUEUE_NAMES}
 
+    def kept_bytes(self) -> int:
+        """What all finished jobs together take: requests, logs and artifacts."""
+        with translated():
+            return int(self._redis.get(self._key("kept_bytes")) or 0)
+
     def counters(self) -> dict[str, int]:
         """What happened how often so far: added, retries, takeovers, stale_refused, ended_success ..."""
         with translated():

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import redis
 
 from artifacts import Shelf
 from errors import StorageFailed
-from jobs import Conclusion, Job, Result
+from jobs import Conclusion, Job, Result, iso
 from store import Store
 from tests.api_cases import FILES, Client, chunk, client, finish
 from tests.store_cases import claimed
@@ -267,6 +268,30 @@ def test_archive(api: Client, built: Job) -> None:
     assert answer.headers["Content-Disposition"].startswith(f'attachment; filename="{built.id}.tar.gz"')
 
 
+def test_zip(api: Client, built: Job) -> None:
+    """All artifacts come as one zip, for systems that have no tar."""
+    answer = api.get(f"/api/jobs/{built.id}/artifacts.zip")
+
+    with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == FILES
+        assert archive.testzip() is None
+    assert answer.content_type == "application/zip"
+    assert answer.headers["Content-Disposition"].startswith(f'attachment; filename="{built.id}.zip"')
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+
+
+def test_what_is_kept_and_until_when(api: Client, built: Job, store: Store) -> None:
+    """The list says what each file is, when they all go, and how much of the quota is used."""
+    listed = api.get(f"/api/jobs/{built.id}/artifacts").json
+
+    assert {artifact["path"]: artifact["type"] for artifact in listed["artifacts"]}["index.html"].startswith(
+        "text/html"
+    )
+    assert listed["expiresAt"] == iso(built.finished_ms + 30 * 86_400_000)
+    assert listed["keptBytes"] == store.kept_bytes() > sum(map(len, FILES.values()))
+    assert listed["quotaBytes"] == 5 << 30
+
+
 def test_failing_archive(store: Store, built: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An archive that cannot begin is a 500 problem with all headers, and the log has the reason."""
 
@@ -288,7 +313,8 @@ def test_job_without_artifacts(api: Client, running: Job) -> None:
     listed = api.get(f"/api/jobs/{running.id}/artifacts").json
     archive = api.get(f"/api/jobs/{running.id}/artifacts.tar.gz").body
 
-    assert listed == {"jobId": running.id, "artifacts": [], "totalBytes": 0}
+    room = {"expiresAt": None, "keptBytes": 0, "quotaBytes": 5 << 30}
+    assert listed == {"jobId": running.id, "artifacts": [], "totalBytes": 0, **room}
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         assert tar.getmembers() == []
 

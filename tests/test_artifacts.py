@@ -11,6 +11,7 @@ import resource
 import signal
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -317,3 +318,46 @@ def test_archive_checks_before_the_first_byte(shelf: Shelf, tmp_path: Path) -> N
     (tmp_path / "data" / "artifacts" / job_id / "1" / kept.sha256).write_bytes(b"x")
     with pytest.raises(StorageFailed, match="1 bytes instead of 3"):
         shelf.tar_gz(job_id, 1, [kept])
+
+
+def test_zip(shelf: Shelf) -> None:
+    """A zip holds every file under its own name and is the same each time; only a backslash is spelled out."""
+    job_id, big = new_id(), os.urandom(600_000)
+    with shelf.open(job_id, 1) as writer:
+        kept = [writer.keep(path, [content]) for path, content in (("a/ü.txt", b"1"), ("b\\..\\c", b""), ("big", big))]
+
+    packed = b"".join(shelf.zip(job_id, 1, kept))
+
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {
+            "a/ü.txt": b"1",
+            "b%5C..%5Cc": b"",
+            "big": big,
+        }
+    assert packed == b"".join(shelf.zip(job_id, 1, kept))
+
+
+def test_zip_is_streamed(shelf: Shelf) -> None:
+    """A zip is made a block at a time, and a reader who leaves in the middle leaves no open file."""
+    job_id = new_id()
+    with shelf.open(job_id, 1) as writer:
+        kept = [writer.keep("big", (os.urandom(1 << 20) for _ in range(8)))]
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    blocks = shelf.zip(job_id, 1, kept)
+    first = next(block for block in blocks if block)
+
+    assert len(first) < 1 << 20
+    blocks.close()  # type: ignore[attr-defined]  # it is a generator
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+@pytest.mark.parametrize("path", HOSTILE)
+def test_zip_of_hostile_names(shelf: Shelf, path: str) -> None:
+    """No zip leads out of the folder that it is unpacked in."""
+    job_id = new_id()
+    with shelf.open(job_id, 1) as writer:
+        kept = [writer.keep(path, [b""])]
+
+    with pytest.raises(ValueError, match="not a plain relative path"):
+        shelf.zip(job_id, 1, kept)

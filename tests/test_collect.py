@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -16,7 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from executor.collect import Globs
 from executor.collected import MAX_HEADER_BYTES, BadFrames, Collected, Stream, order, read
 from executor.keeper import COLLECTOR
 from jobs import Artifact, Limits
@@ -25,9 +29,9 @@ LIMITS = Limits(memory_bytes=1, cpus=1, pids=1, total_s=1, install_s=1, command_
 Kept = dict[str, bytes]
 
 
-def sent(root: Path, folders: tuple[str, ...], limits: Limits) -> bytes:
+def sent(root: Path, folders: tuple[str, ...], limits: Limits, globs: tuple[str, ...] = ()) -> bytes:
     """What the collector writes."""
-    command = [sys.executable, "-I", "-S", "-c", COLLECTOR, order(str(root), folders, limits)]
+    command = [sys.executable, "-I", "-S", "-c", COLLECTOR, order(str(root), folders, limits, globs)]
     return subprocess.run(command, cwd="/", capture_output=True, check=True, timeout=20).stdout
 
 
@@ -304,3 +308,112 @@ def test_two_folders(tmp_path: Path, dist: Path) -> None:
 
     assert ([artifact.path for artifact in first.artifacts], first.over) == (["a"], None)
     assert (second.artifacts, second.over) == ((), "bytes")
+
+
+# --- globs ------------------------------------------------------------------------------------------------------------
+
+
+def chosen(root: Path, *globs: str, limits: Limits = LIMITS) -> tuple[Collected, Kept]:
+    return taken(sent(root, (".",), limits, globs), limits)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    paths = [
+        "report.html",
+        "dist/index.html",
+        "dist/a/b.js",
+        "dist/a/b.js.map",
+        "pages/[slug].js",
+        "pages/s.js",
+        ".env.js",
+    ]
+    for path in [*paths, "node_modules/x/dist/y.js", ".git/config.js"]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("globs", "paths"),
+    [
+        (["dist"], {"dist/index.html", "dist/a/b.js", "dist/a/b.js.map"}),
+        (["dist/**"], {"dist/index.html", "dist/a/b.js", "dist/a/b.js.map"}),
+        (["dist/*"], {"dist/index.html", "dist/a/b.js", "dist/a/b.js.map"}),
+        (["dist/*.html", "report.*"], {"dist/index.html", "report.html"}),
+        (["**/*.js"], {"dist/a/b.js", "pages/[slug].js", "pages/s.js", ".env.js"}),
+        (["**/a/**/*.js"], {"dist/a/b.js"}),
+        (["pages/[slug].js"], {"pages/[slug].js"}),
+        (["pages/?.js"], {"pages/s.js"}),
+        (["nothing/**", "*.txt"], set()),
+    ],
+)
+def test_globs(project: Path, globs: list[str], paths: set[str]) -> None:
+    """Globs choose files by their path in the project, never what was installed; a folder stands for all in it."""
+    found, kept = chosen(project, *globs)
+
+    assert set(kept) == paths
+    assert (found.folder, found.over) == (".", None)
+    assert found.unmatched == (() if paths else (0, 1))
+
+
+def test_unmatched_globs(project: Path) -> None:
+    """Each glob that chose nothing is named, so that a wrong one shows."""
+    assert chosen(project, "dist", "reports/*.xml", "report.html", "x")[0].unmatched == (1, 3)
+
+
+def test_globs_follow_no_link(project: Path) -> None:
+    """A link that a glob fits is left out and listed; what no glob fits is not even mentioned."""
+    (project / "dist" / "passwd").symlink_to("/etc/passwd")
+    (project / "other").symlink_to("/etc")
+
+    found, kept = chosen(project, "dist")
+
+    assert "dist/passwd" not in kept
+    assert skipped(found) == {"dist/passwd": "symlink"}
+
+
+def test_caps_of_chosen_files(project: Path) -> None:
+    """Only what is chosen counts."""
+    (project / "big").write_bytes(bytes(10_000))
+    few = replace(LIMITS, artifact_bytes=100, artifact_files=2)
+
+    assert set(chosen(project, "report.html", limits=few)[1]) == {"report.html"}
+    assert chosen(project, "dist", limits=few)[0].over == "files"
+    assert chosen(project, "big", limits=few)[0].over == "bytes"
+
+
+def spelled_out(glob: str) -> re.Pattern[str]:
+    """A glob as a regular expression, written in another way than the collector's."""
+    parts = [
+        ".*?" if part == "**" else re.escape(part).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
+        for part in glob.split("/")
+    ]
+    pattern = "/".join(parts).replace(".*?/", "(?:.*/)?").replace("/.*?", "(?:/.*)?")
+    return re.compile(f"(?:{pattern})(?:/.*)?", re.DOTALL)
+
+
+GLOBS = st.lists(st.sampled_from(["a", "b", "*", "a*", "?", "**", "[a]"]), min_size=1, max_size=4).map("/".join)
+PATHS = st.lists(st.sampled_from(["a", "b", "ab", "[a]"]), min_size=1, max_size=5)
+
+
+@given(GLOBS, PATHS)
+def test_globs_mean_what_they_look_like(glob: str, path: list[str]) -> None:
+    """Walking name by name comes to the same as comparing whole paths."""
+    order_of = json.loads(order("/", ["."], LIMITS, [glob]))
+    globs = Globs(order_of["globs"])
+    places = globs.start()
+    for name in path:
+        places = globs.after(places, name.encode())
+
+    assert globs.wanted(places) == bool(spelled_out(glob).fullmatch("/".join(path)))
+
+
+def test_stars_are_cheap(project: Path) -> None:
+    """A glob made to be slow is not."""
+    (project / ("a" * 250)).touch()
+    began = time.monotonic()
+
+    chosen(project, "*a" * 60 + "b", "/".join(["**", "*a*a*a*a"] * 15))
+
+    assert time.monotonic() - began < 10

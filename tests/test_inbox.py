@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from errors import StorageFailed
-from tree import Tree
 from inbox import LEAST_BYTES, Inbox, UploadNotFound, UploadsFull
+from tree import Tree
 
 TREE = Tree({"a": "é\0"}, {"b": "/w=="})
 
