@@ -8,7 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from bottle import request, response
@@ -31,6 +31,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "job_not_found": (404, "There is no such job"),
     "artifact_not_found": (404, "There is no such artifact"),
     "function_not_found": (404, "There is no such function"),
+    "preview_not_found": (404, "There is no such preview"),
     "method_not_allowed": (405, "This address does not take this method"),
     "idempotency_conflict": (409, "The idempotency key was used with another body"),
     "source_not_ready": (409, "The source of the job's files has not ended"),
@@ -88,6 +89,26 @@ def idempotency_key() -> str:
         rule = f"Idempotency-Key must have 1 to {MAX_KEY} printable ASCII characters without spaces."
         raise InvalidRequest([Mistake("Idempotency-Key", rule)])
     return key
+
+
+def file_answer(stream: BinaryIO, path: str, size: int, etag: str) -> bytes | wire.FilePart:
+    """An open file of `size` bytes, or the range of it that is asked for; it is closed with the answer."""
+    try:
+        part = wire.wanted_range(request.environ, size, etag)
+    except wire.RangeUnsatisfiable:
+        stream.close()
+        raise
+    response.content_type = wire.content_type(path)
+    response.set_header("Accept-Ranges", "bytes")
+    if part:
+        response.status = 206
+        response.set_header("Content-Range", f"bytes {part.start}-{part.end - 1}/{size}")
+    sent = part or wire.Range(0, size)
+    response.content_length = sent.end - sent.start
+    if sent.start == sent.end:  # Bottle closes no body that yields nothing
+        stream.close()
+        return b""
+    return wire.FilePart(stream, sent)
 
 
 def answering(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import quote
 
 from bottle import Bottle, HTTPError, request, response
@@ -17,7 +17,7 @@ import intake
 import logview
 import upkeep
 import wire
-from answers import answering, idempotency_key, json_answer, now, problem, whole_number
+from answers import answering, file_answer, idempotency_key, json_answer, now, problem, whole_number
 from artifacts import Shelf
 from clock import Clock
 from config import VERSION, Settings
@@ -31,6 +31,7 @@ from inbox import Inbox
 from jobs import Artifact, Job, OutputChunk, Request, Status, is_id, iso
 from metrics import Tally
 from operations import Operations
+from preview import Previews
 from schedules import Schedules
 from sending import Sending
 from store import Store, Submitted
@@ -75,6 +76,7 @@ def create_app(
     exposed = Exposition(store, shelf, VERSION)
     trees = Shelf(settings.data_dir / "functions")
     named = Functions(store, trees, api.submit, api.bounds, settings.body_bytes, settings.function_quota)
+    previews = Previews(settings, store, shelf)
     app = Bottle()
     app.uninstall(True)  # its plugins turn dicts into answers; ours are bytes already
     for method, path, handler, _scope in (
@@ -95,6 +97,9 @@ def create_app(
         ("GET", "/api/jobs/<job_id>/artifacts.tar.gz", api.archive, "read"),
         ("GET", "/api/jobs/<job_id>/artifacts.zip", api.zip_archive, "read"),
         ("GET", r"/api/jobs/<job_id>/artifacts/<path:re:[\s\S]+>", api.artifact, "read"),
+        ("POST", "/api/jobs/<job_id>/preview", previews.make, "read"),
+        ("GET", "/preview/<ticket>", previews.show, "open"),
+        ("GET", r"/preview/<ticket>/<path:re:[\s\S]*>", previews.show, "open"),
         ("POST", "/api/jobs/<job_id>/cancel", operate.cancel, "submit"),
         ("POST", "/api/jobs/<job_id>/rerun", operate.rerun, "submit"),
         ("DELETE", "/api/jobs/<job_id>", operate.remove, "submit"),
@@ -127,6 +132,7 @@ def create_app(
         app.route(path, method, answering(handler))
     app.default_error_handler = _unrouted
     app.add_hook("before_request", functools.partial(_begin, io_seconds))
+    app.add_hook("before_request", lambda: previews.lead(request.environ))
     app.add_hook("after_request", functools.partial(_end, tally or Tally()))
     return app
 
@@ -239,7 +245,8 @@ class Api:
         if wire.is_unchanged(request.get_header("If-None-Match", ""), etag):
             response.status = 304
             return b""
-        return _file(self._shelf.open_file(job.id, job.fence, found["sha256"]), found, etag)
+        response.set_header("Content-Disposition", wire.attachment(path))
+        return file_answer(self._shelf.open_file(job.id, job.fence, found["sha256"]), path, found["size"], etag)
 
     def _require_room(self) -> None:
         """Refuse new jobs before the disk is full: Redis ends when it cannot sync, and takes running jobs with it."""
@@ -282,27 +289,6 @@ def _attached(blocks: Iterable[bytes], name: str, media_type: str) -> Iterable[b
     response.content_type = media_type
     response.set_header("Content-Disposition", wire.attachment(name))
     return blocks
-
-
-def _file(stream: BinaryIO, found: dict[str, Any], etag: str) -> bytes | wire.FilePart:
-    size = found["size"]
-    try:
-        part = wire.wanted_range(request.environ, size, etag)
-    except wire.RangeUnsatisfiable:
-        stream.close()
-        raise
-    response.content_type = wire.content_type(found["path"])
-    response.set_header("Content-Disposition", wire.attachment(found["path"]))
-    response.set_header("Accept-Ranges", "bytes")
-    if part:
-        response.status = 206
-        response.set_header("Content-Range", f"bytes {part.start}-{part.end - 1}/{size}")
-    sent = part or wire.Range(0, size)
-    response.content_length = sent.end - sent.start
-    if sent.start == sent.end:  # Bottle closes no body that yields nothing
-        stream.close()
-        return b""
-    return wire.FilePart(stream, sent)
 
 
 def _log_format() -> tuple[Callable[[Iterable[OutputChunk], int], Iterator[bytes]], str]:

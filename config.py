@@ -134,6 +134,15 @@ class ApiSettings(_Group):
     public_url: Site | None = Field(
         None, description="Address of this API as its callers see it; links in webhooks begin with it."
     )
+    preview_url: str | None = Field(
+        None,
+        pattern=r"^https?://\*\.[A-Za-z0-9.-]+(:[0-9]{1,5})?$",
+        description="Address of previews with a * for a name of each one's own, such as https://*.preview.example.net, "
+        "whose host leads here and is used for nothing else; default: below /preview/ of this API, with less allowed.",
+    )
+    preview_minutes: float = Field(
+        60.0, ge=1, le=7 * 1_440, allow_inf_nan=False, description="How long a preview's link leads there (minutes)."
+    )
     max_files: int = Field(2_000, ge=1, le=100_000, description="Most files a project may have.")
     max_project_bytes: Bytes = Field(10 << 20, description="Most bytes of a project's files together (size).")
     max_body_bytes: Bytes | None = Field(
