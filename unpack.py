@@ -120,6 +120,8 @@ def _plain(name: str) -> str:
 
 
 def _name_fault(name: str) -> str | None:
+    if not name:
+        return "has no name"
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -176,7 +178,7 @@ def _zip(file: BinaryIO, room: Room) -> Iterator[Entry]:
     with _zip_errors():
         archive = zipfile.ZipFile(file)
     for info in archive.infolist():
-        yield Entry(info.orig_filename, _inflated(archive, info), info.is_dir(), _zip_fault(info))
+        yield Entry(info.orig_filename, _inflated(archive, info), info.orig_filename.endswith("/"), _zip_fault(info))
 
 
 @contextlib.contextmanager

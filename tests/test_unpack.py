@@ -174,6 +174,19 @@ def test_encrypted_and_odd_compression() -> None:
     assert mistakes(zipped({"a": b"1"}, method=zipfile.ZIP_LZMA))[0][1].endswith("another way than deflate.")
 
 
+def test_a_name_of_nothing() -> None:
+    """A zip whose entry has no name is refused like any other bad name."""
+    nameless = zipped({"a": b"1"}).replace(b"\x01\x00\x00\x00a", b"\x00\x00\x00\x00")
+    packed = bytearray(nameless)
+    at = packed.index(b"PK\1\2")
+    packed[at + 28] = 0
+    del packed[at + 46]
+    end = packed.index(b"PK\5\6")
+    struct.pack_into("<2L", packed, end + 12, end - at, at)
+
+    assert mistakes(bytes(packed)) == [("#/", "The entry has no name.")]
+
+
 def test_checksums() -> None:
     """A bit that fell over is noticed, in gzip and in zip."""
     packed, zipped_file = bytearray(tar_gz(FILES)), bytearray(zipped({"a": b"hello"}, method=zipfile.ZIP_STORED))
