@@ -18,6 +18,7 @@ import upkeep
 import wire
 from answers import answering, file_answer, idempotency_key, json_answer, now, problem, whole_number
 from artifacts import Shelf
+from bundle import Bundles
 from clock import Clock
 from config import VERSION, Settings
 from deliveries import Deliveries
@@ -75,6 +76,7 @@ def create_app(
     exposed = Exposition(store, shelf, VERSION)
     trees = Shelf(settings.data_dir / "functions")
     named = Functions(store, trees, api.submit, api.bounds, settings.body_bytes, settings.function_quota)
+    bundles = Bundles(settings, store)
     previews = Previews(settings, store, shelf)
     app = Bottle()
     app.uninstall(True)  # its plugins turn dicts into answers; ours are bytes already
@@ -96,6 +98,7 @@ def create_app(
         ("GET", "/api/jobs/<job_id>/artifacts.tar.gz", api.archive, "read"),
         ("GET", "/api/jobs/<job_id>/artifacts.zip", api.zip_archive, "read"),
         ("GET", r"/api/jobs/<job_id>/artifacts/<path:re:[\s\S]+>", api.artifact, "read"),
+        ("GET", "/api/jobs/<job_id>/bundle", bundles.bundle, "submit"),
         ("POST", "/api/jobs/<job_id>/preview", previews.make, "read"),
         ("GET", "/preview/<ticket>", previews.show, "open"),
         ("GET", r"/preview/<ticket>/<path:re:[\s\S]*>", previews.show, "open"),

@@ -147,7 +147,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a caller asked for, checked (see intake.py). The store keeps it beside the record; no answer ever shows it.
+    """What a caller asked for, checked (see intake.py). The store keeps it beside the record; no answer shows it
+    but a job's bundle, and that without the values of `env`.
 
     `files` maps canonical relative paths to text, `binary` those of files that are no valid UTF-8 to their base64.
     `artifacts` are globs that choose what is kept, in place of the type's output folders. `dependencies` has the keys

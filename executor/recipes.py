@@ -151,6 +151,11 @@ class Plan:
         """Every folder that may hold a result; the project itself where globs choose."""
         return (".",) if self.globs else tuple(folder for work in self.works for folder in work.outputs)
 
+    def work_environment(self, own: Mapping[str, str]) -> dict[str, str]:
+        """Variables of a work's command: the plan's, where programs are, and the job's `own`, which win."""
+        path = f"{self.programs}:{self.environment.get('PATH', spec.PATH)}"
+        return {**self.environment, "PATH": path, **own}
+
 
 class Unworkable(Exception):
     """The project cannot be run at all; nothing was started."""

@@ -94,6 +94,7 @@ class Run:
         self._total = Deadline.after(order.limits.total_s, "the whole job")
         self._archive = order.archive
         self._containers = 0
+        self._image = ""
         self._doing = "preparing"
         self._tail = ""
         self._command = ""
@@ -240,12 +241,10 @@ class Run:
         return sorted(target for target in self._keeper.report.get("targets", {}) if target not in allowed)
 
     def _run_command(self, work: Work) -> Exit:
-        plan = self._order.plan
         deadline = Deadline.after(self._order.limits.command_s, "one command")
-        path = f"{plan.programs}:{plan.environment.get('PATH', spec.PATH)}"
         until = min(deadline, self._total, key=lambda each: each.at)
         told = {"CHEF_JOB_ID": self._order.tenancy.job_id, "CHEF_DEADLINE_MS": str(until.unix_ms)}
-        environment = {**plan.environment, "PATH": path, **self._order.environment, **told}
+        environment = self._order.plan.work_environment({**self._order.environment, **told})
         with self._phase(work.phase):
             ended = self._shell(work.command, environment, deadline, network="none")
         if ended.code in {126, 127} and not ended.oom_killed:
@@ -272,13 +271,8 @@ class Run:
         self._command, self._doing = command, f"`{command}`"
         self._log.say(f"$ {command}")
         archive, self._archive = self._archive, []  # only the first container has an empty workspace
-        step = spec.Step(
-            self._image,
-            ("/bin/sh", "-c", 'cd "$0" && exec /bin/sh -c "$1"', spec.PROJECT, command),
-            environment,
-            network=network,
-            archive_bytes=sum(map(len, archive)),
-        )
+        size = sum(map(len, archive))
+        step = spec.shell(self._image, command, environment, network=network, archive_bytes=size)
         guard = Guard(self._watch.stopped, (deadline, self._total), (self._keeper.watch, self._usage.watch))
         asked = time.monotonic()
         with self._sandbox(step) as box:
@@ -356,6 +350,9 @@ class Run:
         elapsed_s, report = time.monotonic() - self._began, self._keeper.report
         body: dict[str, Any] = {"usage": self._usage.to_json(self._order.limits, elapsed_s, report)}
         body |= {"installScripts": True} if self._order.plan.install_scripts else {}
+        if self._image:
+            place = "memory" if self._ground.house.in_memory else "disk"
+            body["sandbox"] = {"image": self._image, "workspace": place, "runtime": self._ground.house.runtime}
         return body | ({"egress": report["targets"]} if report.get("targets") else {})
 
     @contextlib.contextmanager

@@ -141,6 +141,12 @@ def container(step: Step, tenancy: Tenancy, limits: Limits, house: House) -> dic
     }
 
 
+def shell(image: str, command: str, environment: Mapping[str, str], *, network: str, archive_bytes: int = 0) -> Step:
+    """The step that runs a command of a shell in the project."""
+    program = ("/bin/sh", "-c", 'cd "$0" && exec /bin/sh -c "$1"', PROJECT, command)
+    return Step(image, program, environment, network=network, archive_bytes=archive_bytes)
+
+
 def volume(tenancy: Tenancy, limits: Limits, house: House) -> dict[str, str]:
     """Options of Docker's local driver for a job's workspace: none for a folder on the engine's disk."""
     if not house.in_memory:
