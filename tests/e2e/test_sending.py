@@ -35,8 +35,9 @@ def put(client: Client, archive: Any) -> dict[str, Any]:
 
 
 def post(client: Client, **data: Any) -> str:
-    """Submit a job that names its source; its id."""
-    answer = requests.post(f"{client.service.url}/api/jobs", json={"type": "build", "data": data}, timeout=30)
+    """Submit a job that names its source, with time for a busy machine; its id."""
+    body = {"type": "build", "data": data, "limits": {"commandTimeoutMs": 120_000}}
+    answer = requests.post(f"{client.service.url}/api/jobs", json=body, timeout=30)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["jobId"])
 
@@ -52,7 +53,7 @@ def chef_project() -> dict[str, bytes]:
 def test_snapshot_then_what_was_built(client: Client) -> None:
     """A Chef snapshot is uploaded and built, picture and all; then a test job looks at what that build made."""
     kept = put(client, snapshot(nodes(chef_project())))
-    built = client.ended(post(client, uploadId=kept["uploadId"]))
+    built = client.ended(post(client, uploadId=kept["uploadId"]), 200)
     assert built["conclusion"] == "success", built["message"]
     assert client.get(f"{built['jobId']}/artifacts/logo.png").content == PICTURE
 
@@ -81,7 +82,7 @@ def test_upload_in_chunks(client: Client) -> None:
 def test_form(client: Client) -> None:
     """A form carries job and archive in one request; the artifacts come back as a zip."""
     job = {"type": "build", "data": {"artifacts": ["dist/*.png"]}}
-    parts = {"job": (None, json.dumps(job)), "project": ("p.zip", zipped(SHOW))}
+    parts: dict[str, Any] = {"job": (None, json.dumps(job)), "project": ("p.zip", zipped(SHOW))}
     answer = requests.post(f"{client.service.url}/api/jobs", files=parts, timeout=30)
     assert answer.status_code == 201, answer.text
 
