@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from errors import EngineFault, RunStopped
@@ -46,7 +46,9 @@ class Scripted:
         self._ledger = ledger
         self._freezes: dict[str, str] = {}
 
-    def run(self, job: Job, request: Request, limits: Limits, slot: int, watch: Watch) -> Result:
+    def run(
+        self, job: Job, request: Request, limits: Limits, slot: int, watch: Watch, tree: Sequence[bytes] = ()
+    ) -> Result:
         """Act out the plan, and write down that it was done."""
         plan = Plan(**json.loads(request.files[PLAN]))
         self._freezes[job.id] = plan.freeze
