@@ -21,6 +21,7 @@ from calls import MAX_EVENT_BYTES, MAX_HANDLER, RUNTIMES, Call
 from errors import InvalidRequest, Mistake
 from jobs import JobType, Request
 from submission import Options
+from tree import token
 
 Bounds = intake.Bounds
 
@@ -205,7 +206,7 @@ def _package_mistakes(packages: dict[str, Any]) -> Iterator[Mistake]:
         yield Mistake(here, f"There are {len(packages):,} packages here; at most {MAX_PACKAGES} are accepted.")
         return
     for name, specifier in packages.items():
-        pointer = f"{here}/{intake._token(name)}"
+        pointer = f"{here}/{token(name)}"
         if not _PACKAGE.fullmatch(name):
             yield Mistake(pointer, "The name is not a package name in the grammar of Python's index.")
         if not isinstance(specifier, str) or (specifier not in ANY and not _SPECIFIER.fullmatch(specifier)):

@@ -42,9 +42,7 @@ class Received:
 class Sending:
     """Reads what is sent, and gets what is named. Archives are checked as they arrive, so mistakes are told at once."""
 
-    def __init__(
-        self, settings: Settings, inbox: Inbox, earlier: Earlier, require_room: Callable[[], None]
-    ) -> None:
+    def __init__(self, settings: Settings, inbox: Inbox, earlier: Earlier, require_room: Callable[[], None]) -> None:
         """`require_room` raises when the disk is nearly full. Nothing is opened."""
         self._room = Room(settings.max_files, settings.max_project_bytes)
         self._body_bytes = settings.body_bytes
