@@ -20,6 +20,8 @@ END_S = 120.0
 HEALTH_EVERY_S = 0.05
 #: On a machine with two processors that other work shares; alone it is a few milliseconds.
 HEALTH_S = 1.5
+#: Of the questions about health, how many may find a part slow.
+FAILED_SHARE = 0.05
 PAUSE_S = 5.0
 GROWTH_MB = 160.0
 NEIGHBOUR_MS = 1_200
@@ -39,6 +41,7 @@ for (let step = 0; Date.now() < end; step++) {
     await new Promise((done) => setTimeout(done, 20))
     longest = Math.max(longest, Date.now() - last); last = Date.now()
 }
+for (const late = Date.now() + 2000; !seen && Date.now() < late;) await new Promise((done) => setTimeout(done, 20))
 watcher.close()
 fs.writeFileSync("dist/work.txt", seen ? "unharmed" : "no event was seen")
 console.log("longest pause", longest)
@@ -88,8 +91,8 @@ def attack(ground: Ground, item: Item, row: Row) -> None:
     row.faults += [*differences(item, seen), *leaks(ground, seen.everything() + ground.told())]
     pause_s = check_neighbour(ground, neighbour, row.faults)
     row.pause_s = pause_s
-    if health.failures:
-        row.faults.append(f"{health.failures} questions about health failed")
+    if health.failures > health.asked * FAILED_SHARE:
+        row.faults.append(f"{health.failures} of {health.asked} questions about health failed")
     for name, value, most in (("health", row.health_s, HEALTH_S), ("the neighbour's pause", pause_s, PAUSE_S)):
         if value > most:
             row.faults.append(f"{name} took {value:.2f} s")
@@ -191,6 +194,7 @@ class Health:
 
     def __init__(self, url: str) -> None:
         self.worst_s = 0.0
+        self.asked = 0
         self.failures = 0
         self._url = f"{url}/api/health"
         self._over = threading.Event()
@@ -208,6 +212,7 @@ class Health:
         with requests.Session() as session:
             while not self._over.wait(HEALTH_EVERY_S):
                 began = time.monotonic()
+                self.asked += 1
                 try:
                     self.failures += session.get(self._url, timeout=10).json()["status"] != "healthy"
                 except (requests.RequestException, ValueError):
