@@ -16,7 +16,7 @@ from jobs import JobType
 from tests.hostile.ground import Ground
 from tests.hostile.items import Item, Seen
 
-END_S = 120.0
+END_S = 240.0
 HEALTH_EVERY_S = 0.05
 #: On a machine with two processors that other work shares; alone it is a few milliseconds.
 HEALTH_S = 1.5
