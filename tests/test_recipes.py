@@ -175,8 +175,6 @@ COMMANDS = [
     (JobType.TEST, {}, "npm run test"),
     (JobType.LINT, {"command": "standard"}, "standard"),
     (JobType.LINT, {}, "npm run lint"),
-    (JobType.ANALYZE, {"command": "madge"}, "madge"),
-    (JobType.ANALYZE, {}, "npm run lint"),
 ]
 
 
@@ -188,7 +186,7 @@ def test_command(job_type: JobType, fields: dict[str, Any], command: str) -> Non
     assert work(plan(request(package=package, type=job_type, **fields))).command == command
 
 
-@pytest.mark.parametrize("job_type", RECIPES)
+@pytest.mark.parametrize("job_type", [JobType.BUILD, JobType.TEST, JobType.LINT])
 @pytest.mark.parametrize(
     "scripts", [{}, {"build": "", "test": " ", "lint": ""}, {"build": 1, "test": None, "lint": []}]
 )
@@ -220,6 +218,15 @@ DEFAULTS: list[tuple[JobType, dict[str, str], dict[str, Any], list[str]]] = [
         ["code=0 ; tsc --noEmit -p tsconfig.json", "tsc --noEmit -p convex/tsconfig.json"],
     ),
     (JobType.LINT, TS_FILES, {"devDependencies": {"typescript": "^5"}, "scripts": {"lint": "x"}}, ["npm run lint"]),
+    (JobType.LINT, {"a.js": ""}, {}, ["/opt/checks/node_modules/.bin/oxlint -c /work/tools/oxlint.json --format json"]),
+    (JobType.LINT, {"tsconfig.json": "{}", "a.ts": ""}, {}, ["/opt/checks/node_modules/.bin/oxlint"]),
+    (JobType.LINT, {"tsconfig.json": "{}"}, {"devDependencies": {"vue-tsc": "3", "typescript": "6"}}, ["vue-tsc --no"]),
+    (
+        JobType.LINT,
+        {"tsconfig.json": "{}", "a/tsconfig.json": '{"include": ["**/*.svelte"]}'},
+        {"devDependencies": {"svelte-check": "4", "typescript": "6"}},
+        ["code=0 ; tsc --noEmit -p tsconfig.json", "svelte-check --tsconfig a/tsconfig.json --output machine-verbose"],
+    ),
 ]  # fmt: skip
 
 
