@@ -297,7 +297,8 @@ def _facts(recipe: Recipe, request: Request, project: Project, notes: list[str])
     """What the result of a build says of the project."""
     if not recipe.outputs:
         return {}
-    missing = detect.missing_env(project.files, project.manifest, request.env)
+    mode = detect.mode(request.command or str(project.scripts.get(recipe.script)))
+    missing = detect.missing_env(project.files, project.manifest, request.env, mode)
     notes += [f"{name} is not set, so it is undefined in the build: add it to env" for name in missing]
     return {**detect.framework(project.manifest), **({"missingEnv": list(missing)} if missing else {})}
 
