@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -189,6 +190,20 @@ def test_a_build_that_failed() -> None:
     found = read({"part": "bundle", "code": 1, "tail": "cannot resolve x"})
 
     assert found["bundle"] == {"skipped": "the build failed (exit code 1): cannot resolve x"}
+
+
+def test_a_real_report() -> None:
+    """What our own tool wrote about Vite's React template with two mistakes and a package too many."""
+    found = reports.read("analysis", (Path(__file__).parent / "data" / "reports" / "analysis.json").read_bytes())
+
+    assert (found["files"]["files"], found["files"]["types"][0]["type"]) == (20, ".json")
+    assert (found["types"]["errors"], found["lint"]["warnings"]) == (2, 1)
+    assert found["dependencies"]["unused"] == {"packages": [{"name": "clsx", "dev": False}]}
+    assert found["dependencies"]["outdated"]["majors"] == 1
+    assert found["dependencies"]["duplicates"]["packages"][0]["name"] == "scheduler"
+    assert found["dependencies"]["licenses"]["unknown"] == [{"name": "scheduler", "version": "0.1.0"}]
+    assert found["bundle"]["packages"][0]["name"] == "react-dom"
+    assert found["bundle"]["chunks"][0]["modulesCut"] > 0
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"parts": 1}'])

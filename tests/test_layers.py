@@ -19,6 +19,7 @@ LEVEL_OF = {module: level for level, modules in LEVELS.items() for module in mod
 HOMES = {
     "redis": {"store", "machine"},
     "docker": {"executor", "machine"},
+    "brotli": {"executor"},
     "huey": {"tasks", "consumer"},
     "bottle": {"schedules", "health", "exposition", "app", "answers", "operations", "deliveries", "functions"},
     "requests": {"webhook", "executor", "stack", "demo"},

@@ -62,7 +62,7 @@ def _tried(read: Callable[[Entry], Entry], part: Entry | None) -> Entry:
     try:
         return read(_done(part))
     except (_Skipped, ReportInvalid) as error:
-        return {"skipped": text(str(error), MAX_REASON)}
+        return {"skipped": text(str(error), MAX_REASON) or "it does not say why"}
 
 
 def _done(part: Entry | None) -> Entry:
@@ -106,7 +106,8 @@ def _content(report: Entry) -> bytes:
 def _files(part: Entry) -> Entry:
     found = part.get("data")
     types = inside(found, "types")
-    entries = [{"type": text(name, 50), **_counts(each)} for name, each in types.items()] if types else []
+    named = types.items() if isinstance(types, dict) else ()
+    entries = [{"type": text(name, 50), **_counts(each)} for name, each in named]
     entries.sort(key=lambda entry: -entry["lines"])
     return {**_counts(found), "types": entries[:MAX_TYPES]}
 
