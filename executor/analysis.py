@@ -12,7 +12,7 @@ from executor.commands import Instrumented, Project, Report
 
 KNIP = "node /opt/checks/node_modules/knip/bin/knip.js"
 #: What the packages of the manifest could be, asked while there is a network.
-_LOOK_UP = f"timeout 30 npm outdated --json >{commands.REPORTS}/outdated.json 2>/dev/null || true"
+_LOOK_UP = f"timeout 15 npm outdated --json >{commands.REPORTS}/outdated.json 2>/dev/null || true"
 _UNUSED = (
     f"{KNIP} --include dependencies,unlisted,unresolved,optionalPeerDependencies --reporter json --no-exit-code"
     f" --no-progress >{commands.REPORTS}/unused.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from executor import installers
 from executor.recipes import RECIPES, Plan, Unworkable, Work, merge, plan
 from jobs import JobType, Reason, Request
+from tests import chef_project
 
 BERRY_LOCK = "__metadata:\n  version: 8\n"
 PACKAGE = {"scripts": {"build": "vite build"}, "devDependencies": {"vite": "^8"}}
@@ -359,3 +361,16 @@ def test_yarn_settings(yaml: str, kept: str) -> None:
 
     assert made.files[".yarnrc.yml"] == kept
     assert (kept == yaml) != any("ignored" in note for note in made.notes)
+
+
+def test_chef_project() -> None:
+    """A project as Chef makes it is linted by its type checks, and its build misses what only the platform sets."""
+    lint = work(plan(Request(JobType.LINT, chef_project.FILES)))
+    build = work(plan(Request(JobType.BUILD, chef_project.FILES)))
+
+    checked = re.findall(r"tsc --noEmit -p (\S+)", lint.command)
+    assert checked == ["tsconfig.app.json", "tsconfig.node.json", "convex/tsconfig.json"]
+    assert build.command == "npm run build"
+    assert build.facts == {"framework": "vite", "library": "react", "missingEnv": ["VITE_CONVEX_URL"]}
+    with pytest.raises(Unworkable, match="no tests"):
+        plan(Request(JobType.TEST, chef_project.FILES))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobs import Conclusion, JobType, Reason
+from tests import chef_project
 from tests.engine_cases import Bench, Recorder
 
 pytestmark = pytest.mark.engine
@@ -136,6 +137,23 @@ def test_official_templates(bench: Bench, templates: Path, name: str, component:
     assert found["dependencies"]["missing"] == {"packages": []}
     assert found["dependencies"]["unused"] == {"packages": []}
     assert library in {each["name"] for each in found["bundle"]["packages"]}
+
+
+def test_chef_project(bench: Bench) -> None:
+    """A project as Chef makes it: all its type checks run but the script that needs a deployment, and it is built."""
+    wrong = {"src/bad.ts": "export const a: string = 1\n", "convex/bad.ts": "export const b: string = 1\n"}
+
+    found = analysis(bench, {**chef_project.FILES, **wrong})
+
+    assert [(each["file"], each["rule"]) for each in found["types"]["issues"]] == [
+        ("src/bad.ts", "TS2322"), ("convex/bad.ts", "TS2322"),
+    ]  # fmt: skip
+    assert (found["lint"]["errors"], found["lint"]["warnings"]) == (0, 0)
+    assert found["dependencies"]["unused"]["packages"] == [{"name": "eslint", "dev": True}]
+    assert found["dependencies"]["missing"]["packages"] == []
+    majors = {each["name"] for each in found["dependencies"]["outdated"]["packages"] if each["major"]}
+    assert {"vite", "typescript", "@vitejs/plugin-react"} <= majors
+    assert {"", "react-dom", "convex", "clsx"} <= {each["name"] for each in found["bundle"]["packages"]}
 
 
 def test_own_rules(bench: Bench) -> None:
