@@ -9,7 +9,10 @@ from executor import detect, spec
 from executor.commands import Project
 
 #: For a project that configures no linter: rules of ours, run by a linter of ours that stands nowhere on the PATH.
-OWN_RULES = f"/opt/checks/node_modules/.bin/oxlint -c {spec.WORK}/tools/oxlint.json"
+OWN_RULES = (
+    f"/opt/checks/node_modules/.bin/oxlint -c {spec.WORK}/tools/oxlint.json"
+    f" --ignore-path={spec.WORK}/tools/oxlint.ignore"
+)
 _SOURCE = re.compile(r".+\.(?:[cm]?[jt]sx?|vue|svelte|astro)")
 
 
@@ -46,7 +49,8 @@ def _linter(name: str, eslint: str) -> str:
     if name == "eslint-old":
         flat_off = "ESLINT_USE_FLAT_CONFIG=false " if detect.major(eslint) >= 9 else ""
         return f"{flat_off}eslint . --ext .js,.jsx,.cjs,.mjs,.ts,.tsx"
-    return {"eslint": "eslint .", "biome": "biome lint .", "oxlint": "oxlint"}[name]
+    # Without a .gitignore, which need not be sent, oxlint alone would read what is installed.
+    return {"eslint": "eslint .", "biome": "biome lint .", "oxlint": "oxlint --ignore-pattern=node_modules"}[name]
 
 
 def _own_rules(project: Project) -> list[str]:

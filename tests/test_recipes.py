@@ -212,7 +212,7 @@ DEFAULTS: list[tuple[JobType, dict[str, str], dict[str, Any], list[str]]] = [
     (JobType.LINT, {".eslintrc": ""}, {"devDependencies": {"eslint": "^8"}}, ["eslint . --ext .js"]),
     (JobType.LINT, {".eslintrc": ""}, {"devDependencies": {"eslint": "^9"}}, ["ESLINT_USE_FLAT_CONFIG=false eslint"]),
     (JobType.LINT, {"biome.json": ""}, {"devDependencies": {"@biomejs/biome": "^2"}}, ["biome lint . --max-"]),
-    (JobType.LINT, {}, {"devDependencies": {"oxlint": "^1"}}, ["oxlint --format json"]),
+    (JobType.LINT, {}, {"devDependencies": {"oxlint": "^1"}}, ["oxlint --ignore-pattern=node_modules --format json"]),
     (
         JobType.LINT,
         TS_FILES,
@@ -220,7 +220,7 @@ DEFAULTS: list[tuple[JobType, dict[str, str], dict[str, Any], list[str]]] = [
         ["code=0 ; tsc --noEmit -p tsconfig.json", "tsc --noEmit -p convex/tsconfig.json"],
     ),
     (JobType.LINT, TS_FILES, {"devDependencies": {"typescript": "^5"}, "scripts": {"lint": "x"}}, ["npm run lint"]),
-    (JobType.LINT, {"a.js": ""}, {}, ["/opt/checks/node_modules/.bin/oxlint -c /work/tools/oxlint.json --format json"]),
+    (JobType.LINT, {"a.js": ""}, {}, ["/opt/checks/node_modules/.bin/oxlint -c /work/tools/oxlint.json --ignore"]),
     (JobType.LINT, {"tsconfig.json": "{}", "a.ts": ""}, {}, ["/opt/checks/node_modules/.bin/oxlint"]),
     (JobType.LINT, {"tsconfig.json": "{}"}, {"devDependencies": {"vue-tsc": "3", "typescript": "6"}}, ["vue-tsc --no"]),
     (
