@@ -20,7 +20,16 @@ REPORTS = f"{spec.WORK}/reports"
 #: Files of ours that a command may name.
 TOOLS = {
     name: (Path(__file__).parent / "tools" / name).read_text()
-    for name in ("mocha.cjs", "oxlint.json", "analyze.mjs", "bundle.mjs", "files.mjs", "packages.mjs", "walk.mjs")
+    for name in (
+        "mocha.cjs",
+        "oxlint.json",
+        "oxlint.ignore",
+        "analyze.mjs",
+        "bundle.mjs",
+        "files.mjs",
+        "packages.mjs",
+        "walk.mjs",
+    )
 }
 MOCHA_REPORTER = f"{spec.WORK}/tools/mocha.cjs"
 MAX_DEPTH = 4
