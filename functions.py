@@ -16,7 +16,7 @@ from artifacts import Shelf
 from calls import is_name
 from errors import ChefError, FunctionNotFound, FunctionNotReady, InvalidRequest, JobNotFound, Mistake
 from intake import Bounds, read_json
-from jobs import Job, Package, Quota, Request, Status, iso, new_id
+from jobs import Job, Quota, Request, Status, iso, new_id
 from store import Function, Store, Submitted, Version
 from submission import Options
 from waiting import wait_for_end
@@ -99,7 +99,7 @@ class Functions:
     def remove(self, name: str) -> bytes:
         """Forget a function with all its versions; calls that wait find it gone. Files first, as with jobs."""
         found = self._store.function(_checked(name))
-        self._discard(version.package for version in found.versions if version.package)
+        self._discard(version.job_id for version in found.versions)
         self._discard(self._store.remove_function(name))
         response.status = 204
         return b""
@@ -149,9 +149,10 @@ class Functions:
             return {}
         return {"state": "failed", "reason": job.reason, "message": job.message}
 
-    def _discard(self, packages: Iterable[Package]) -> None:
-        for package in packages:
-            self._shelf.remove(package.job_id)
+    def _discard(self, job_ids: Iterable[str]) -> None:
+        """Remove the trees that these jobs have made, or are about to make."""
+        for job_id in job_ids:
+            self._shelf.remove(job_id)
 
 
 def _checked(name: str) -> str:

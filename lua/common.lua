@@ -326,12 +326,12 @@ local function version_key(name, number)
   return key('version', name .. ':' .. number)
 end
 
--- Forget a version. Returns its package as JSON, '' if it has none yet.
+-- Forget a version. Returns the job that made it.
 local function drop_version(name, number)
   local version = version_key(name, number)
-  local package, bytes = unpack(redis.call('HMGET', version, 'package', 'bytes'))
+  local job, bytes = unpack(redis.call('HMGET', version, 'job', 'bytes'))
   redis.call('DECRBY', key('functions_bytes'), bytes or 0)
   redis.call('DEL', version)
   redis.call('ZREM', key('versions', name), number)
-  return package or ''
+  return job or ''
 end
