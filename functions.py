@@ -48,7 +48,7 @@ class Functions:
         name, seconds = _checked(name), _wait_seconds()
         wire.require_json(request.environ)
         wanted = function_intake.version(wire.read_body(request.environ, self._body_bytes), self._bounds, name)
-        job_id, kept = new_id(), replace(wanted, files={})
+        job_id, kept = new_id(), replace(wanted, files={}, binary={})
         number, unused = self._store.put_version(name, kept, job_id, self._quota)
         self._discard(unused)
         self._make(wanted, number, job_id)

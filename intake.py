@@ -213,7 +213,7 @@ def parse(body: bytes, bounds: Bounds, bring: Bring | None = None, attached: boo
     if document.get("type") == JobType.FUNCTION:
         import function_intake  # noqa: PLC0415  (it builds on this module)
 
-        return function_intake.parse(document, bounds)
+        return function_intake.parse(document, bounds, attached)
     mistakes: list[Mistake] = []
     try:
         submission = Submission.model_validate(document)

@@ -78,7 +78,7 @@ class Executor:
         """
         mask = Masker(request.env)
         try:
-            plan = functions.plan(request, request.call) if request.call else recipes.plan(request)
+            plan = functions.planned(request)
             blocks = [*tree, *archive.pack(plan.files, plan.tools, request.binary)]
         except recipes.Unworkable as error:
             return Result(error.reason.conclusion, error.reason, mask(str(error)))

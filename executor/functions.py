@@ -50,6 +50,11 @@ RUNTIMES = {
 }
 
 
+def planned(request: Request) -> Plan:
+    """What to do for a job of any type. Raises recipes.Unworkable."""
+    return plan(request, request.call) if request.call else recipes.plan(request)
+
+
 def plan(request: Request, call: Call) -> Plan:
     """What to do for a function job. Raises recipes.Unworkable."""
     runtime = RUNTIMES[call.runtime]
