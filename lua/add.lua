@@ -46,7 +46,8 @@ local function keep()
   local expires_at_ms = tonumber(expires_in_ms) > 0 and now + expires_in_ms or 0
   redis.call('SET', key('request', id), request)
   redis.call('HSET', key('job', id), 'id', id, 'status', 'pending', 'created_ms', now, 'fence', 0, 'attempt', 0,
-    'turn', redis.call('INCR', key('turn')), 'expires_at_ms', expires_at_ms, unpack(ARGV, 10))
+    'turn', redis.call('INCR', key('turn')), 'number', next_number(now), 'expires_at_ms', expires_at_ms,
+    unpack(ARGV, 10))
   if expires_at_ms > 0 then
     redis.call('ZADD', key('expiring'), expires_at_ms, id)
   end
@@ -79,6 +80,8 @@ if chat ~= '' then
   redis.call('SADD', others, id)
 end
 local job = load(id)
+list(job)
+happen(job, 'state', now)
 wait(job, math.max(now + delay_ms, tonumber(run_at_ms)), now)
 tell(job, 'job.queued', now, now)
 count('added')

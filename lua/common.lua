@@ -45,7 +45,8 @@ end
 local FIELDS = {
   'status', 'queue', 'type', 'priority', 'chat_id', 'turn', 'fence', 'attempt', 'owner', 'stalls', 'created_ms',
   'started_ms', 'expires_at_ms', 'attempt_started_ms', 'log_from', 'log_lines', 'progress', 'phase', 'cancel_reason',
-  'cancel_message', 'outcome', 'run_at_ms', 'attempts', 'bytes', 'webhook', 'progress_seq', 'progress_waits', 'progress_due_ms',
+  'cancel_message', 'outcome', 'run_at_ms', 'attempts', 'bytes', 'webhook', 'progress_seq', 'progress_waits',
+  'progress_due_ms', 'number', 'tenant', 'tags', 'conclusion', 'reason',
 }
 
 -- The record as a table of strings (false where a field is missing), or nil if there is none that can be used.
@@ -69,7 +70,9 @@ local function move(job, name)
   if not MOVES[name].from[job.status] then
     return false
   end
+  unlist_from(job, 'status:' .. job.status)
   job.status = MOVES[name].to
+  list_in(job, 'status:' .. job.status)
   redis.call('HSET', key('job', job.id), 'status', job.status)
   return true
 end
@@ -278,6 +281,11 @@ local function finish(job, name, how, now)
   end
   redis.call('SREM', key('unfinished', job.type .. ':' .. job.chat_id), job.id)
   redis.call('ZADD', key('ended', job.queue .. ':' .. job.status), now, job.id)
+  list_in(job, 'conclusion:' .. how.conclusion)
+  if how.reason ~= '' then
+    list_in(job, 'reason:' .. how.reason)
+  end
+  happen(job, 'state', now, how)
   if how.conclusion == 'error' then
     redis.call('ZADD', key('dead'), redis.call('INCR', key('dead_number')), job.id)
   end
@@ -299,6 +307,7 @@ local function cancel(job, reason, message, now)
   local ended = finish(job, 'cancel', { conclusion = 'cancelled', reason = reason, message = message }, now)
   if not ended and job.status == 'active' and not job.cancel_reason then
     redis.call('HSET', key('job', job.id), 'cancel_reason', reason, 'cancel_message', message)
+    happen(job, 'state', now, { reason = reason })
   end
 end
 
@@ -306,6 +315,7 @@ end
 local function forget(job)
   leave_line(job)
   leave_run(job)
+  unlist(job)
   redis.call('ZREM', key('expiring'), job.id)
   redis.call('SREM', key('unfinished', job.type .. ':' .. job.chat_id), job.id)
   for status in pairs(FINAL) do
@@ -317,7 +327,7 @@ local function forget(job)
   for _, id in ipairs(redis.call('SMEMBERS', key('told', job.id))) do
     drop_delivery(id)
   end
-  redis.call('DEL', key('job', job.id), key('request', job.id), key('log', job.id))
+  redis.call('DEL', key('job', job.id), key('request', job.id), key('log', job.id), key('events_of', job.id))
 end
 
 -- Named functions ---------------------------------------------------------------------------------------------------

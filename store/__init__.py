@@ -6,6 +6,7 @@ from store.admission import Admission
 from store.functions import Function, Functions, Version
 from store.keeping import Keeping
 from store.lanes import Lanes
+from store.listing import HEAVY, Listing
 from store.metering import Figures, Metering
 from store.moves import Moves
 from store.outbox import Outbox
@@ -18,29 +19,39 @@ from store.values import (
     Closure,
     Closures,
     DeadLetter,
+    Happening,
     Lane,
     Listed,
+    Page,
+    Query,
     Retention,
     Rules,
+    Story,
     Submitted,
     Waiting,
     WorkerSeen,
 )
+from store.watching import Watching
 from store.workers import Workers
 
 __all__ = [
     "ALL",
     "DELIVERY_STATES",
+    "HEAVY",
     "Closure",
     "Closures",
     "DeadLetter",
     "Figures",
     "Function",
+    "Happening",
     "Lane",
     "Listed",
+    "Page",
+    "Query",
     "Retention",
     "Rules",
     "Store",
+    "Story",
     "Submitted",
     "Version",
     "Waiting",
@@ -49,7 +60,20 @@ __all__ = [
 
 
 class Store(
-    Admission, Moves, Outbox, Lanes, Reading, Queues, Workers, Schedules, Functions, Keeping, Metering, Suitability
+    Admission,
+    Moves,
+    Outbox,
+    Lanes,
+    Reading,
+    Listing,
+    Watching,
+    Queues,
+    Workers,
+    Schedules,
+    Functions,
+    Keeping,
+    Metering,
+    Suitability,
 ):
     """All that the service keeps, on one Redis server. Safe to share between threads; opens no connection before use.
 

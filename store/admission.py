@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
+from typing import Any
 
-from errors import IdempotencyConflict, JobNotFound, QueueFull, StoreUnavailable
+from errors import ChefError, IdempotencyConflict, JobNotFound, QueueFull, StoreUnavailable
 from jobs import QUEUES, Job, Request, new_id
 from store.connection import Connection, translated
 from store.reading import Reading
@@ -49,19 +51,18 @@ class Admission(MemoryGauge, Reading):
             QueueFull: The queue is full, or is being drained.
             StoreUnavailable: Also when Redis has used four fifths of its memory.
         """
+        self._require_memory()
+        return _taken(request, self._run("add", *_call(request, options)))
+
+    def submit_all(self, submissions: Sequence[tuple[Request, Options]]) -> list[Submitted | ChefError]:
+        """Take several in, in one round trip; for each what submit returns or raises. StoreUnavailable is raised."""
+        self._require_memory()
+        answers = self._run_each("add", [_call(*each) for each in submissions])
+        return [_outcome(request, answer) for (request, _), answer in zip(submissions, answers, strict=True)]
+
+    def _require_memory(self) -> None:
         if self.memory_share() > MEMORY_SHARE:
             raise StoreUnavailable("Redis is short of memory: no new jobs until some have ended and were removed")
-        outcome, answer = self._run(
-            "add", options.job_id or new_id(), request.to_bytes(), *_arguments(options), *_fields(request, options)
-        )
-        if outcome == b"conflict":
-            raise IdempotencyConflict(f"the idempotency key belongs to {answer.decode()}, which had another body")
-        if outcome == b"full":
-            raise QueueFull(f"{answer} jobs wait in the queue {QUEUES[request.type]}, which is its bound")
-        if outcome == b"draining":
-            reason = answer.decode().partition("|")[2]
-            raise QueueFull(f"the queue {QUEUES[request.type]} takes no new jobs: {reason or 'it is being drained'}")
-        return Submitted(job_from_reply(answer), outcome == b"new")
 
     def rerun(self, job_id: str, *, idempotency_key: str = "") -> Job:
         """A new job with the same request, tags, metadata, retry rule and receivers as an old one, finished or not.
@@ -97,6 +98,31 @@ class Admission(MemoryGauge, Reading):
         with translated():
             self._redis.zrem(self._key("dead"), job_id)
         return job
+
+
+def _call(request: Request, options: Options) -> tuple[str | int | bytes, ...]:
+    """What lua/add.lua is told."""
+    return (options.job_id or new_id(), request.to_bytes(), *_arguments(options), *_fields(request, options))
+
+
+def _outcome(request: Request, reply: Any) -> Submitted | ChefError:
+    try:
+        return _taken(request, reply)
+    except (IdempotencyConflict, QueueFull) as error:
+        return error
+
+
+def _taken(request: Request, reply: Any) -> Submitted:
+    """What lua/add.lua answered. Raises IdempotencyConflict, QueueFull."""
+    outcome, answer = reply
+    if outcome == b"conflict":
+        raise IdempotencyConflict(f"the idempotency key belongs to {answer.decode()}, which had another body")
+    if outcome == b"full":
+        raise QueueFull(f"{answer} jobs wait in the queue {QUEUES[request.type]}, which is its bound")
+    if outcome == b"draining":
+        reason = answer.decode().partition("|")[2]
+        raise QueueFull(f"the queue {QUEUES[request.type]} takes no new jobs: {reason or 'it is being drained'}")
+    return Submitted(job_from_reply(answer), outcome == b"new")
 
 
 def _arguments(options: Options) -> tuple[str | int, ...]:
