@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http
 import json
+import select
 import socket
 import threading
 import time
@@ -13,6 +15,8 @@ from typing import Any
 
 from gunicorn import util
 from gunicorn.workers import gthread
+
+from handover import AT_STOP, HandedOver
 
 #: How long a request's head, and then all of it, may take to arrive (s): 10 MB at 3 Mbit/s.
 HEAD_SECONDS = 5.0
@@ -65,19 +69,49 @@ def stop_receiving(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RD)
 
 
+def is_shut(connection: socket.socket) -> bool:
+    """True if nothing more is to be received on `connection`, by whoever's will."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
 class ApiWorker(gthread.ThreadWorker):
-    """Threads, with a deadline for the arrival of requests."""
+    """Threads, with a deadline for the arrival of requests; connections that are handed over leave them."""
 
     deadline = ReadDeadline()
 
     def handle(self, conn: Any) -> Any:
-        """Serve one request of a connection."""
-        with self.deadline.over(conn.sock, HEAD_SECONDS):
-            reusable = super().handle(conn)
+        """Serve one request of a connection, or let go of it if its answer goes on elsewhere."""
+        try:
+            with self.deadline.over(conn.sock, HEAD_SECONDS):
+                reusable = super().handle(conn)
+        except HandedOver as handed:
+            handed.take(conn.sock, functools.partial(self.method_queue.defer, self._closed_elsewhere))
+            return handed
         if reusable is False:
             # gunicorn waits up to 2 s for the client to close, on the one thread that accepts all connections.
             stop_receiving(conn.sock)
         return reusable
+
+    def _keepalive_after(self, conn: Any, keepalive: bool) -> Any:
+        # Data that arrives after the receiving side was shut can be read all the same: a body that came late would be
+        # taken for the next request.
+        return super()._keepalive_after(conn, keepalive and not is_shut(conn.sock))
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Called by gunicorn's main loop after handle; a connection that is elsewhere still counts as one of ours."""
+        if fs.cancelled() or fs.exception() or not isinstance(fs.result(), HandedOver):
+            super().finish_request(conn, fs)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM: what would go on for long ends now."""
+        for stop in AT_STOP:
+            stop()
+        super().handle_exit(sig, frame)
+
+    def _closed_elsewhere(self) -> None:
+        self.nr_conns -= 1
 
 
 def head_arrived(worker: ApiWorker, request: Any) -> None:
