@@ -52,12 +52,12 @@ class Admission(MemoryGauge, Reading):
             StoreUnavailable: Also when Redis has used four fifths of its memory.
         """
         self._require_memory()
-        return _taken(request, self._run("add", *_call(request, options)))
+        return _taken(request, self._run("add", *_arguments(request, options))[0])
 
     def submit_all(self, submissions: Sequence[tuple[Request, Options]]) -> list[Submitted | ChefError]:
-        """Take several in, in one round trip; for each what submit returns or raises. StoreUnavailable is raised."""
+        """Take several in, in one step; for each what submit returns or raises. StoreUnavailable is raised."""
         self._require_memory()
-        answers = self._run_each("add", [_call(*each) for each in submissions])
+        answers = self._run("add", *(argument for each in submissions for argument in _arguments(*each)))
         return [_outcome(request, answer) for (request, _), answer in zip(submissions, answers, strict=True)]
 
     def _require_memory(self) -> None:
@@ -100,11 +100,6 @@ class Admission(MemoryGauge, Reading):
         return job
 
 
-def _call(request: Request, options: Options) -> tuple[str | int | bytes, ...]:
-    """What lua/add.lua is told."""
-    return (options.job_id or new_id(), request.to_bytes(), *_arguments(options), *_fields(request, options))
-
-
 def _outcome(request: Request, reply: Any) -> Submitted | ChefError:
     try:
         return _taken(request, reply)
@@ -125,8 +120,11 @@ def _taken(request: Request, reply: Any) -> Submitted:
     return Submitted(job_from_reply(answer), outcome == b"new")
 
 
-def _arguments(options: Options) -> tuple[str | int, ...]:
-    return (
+def _arguments(request: Request, options: Options) -> list[str | int | bytes]:
+    """What lua/add.lua is told of one job."""
+    arguments = [
+        options.job_id or new_id(),
+        request.to_bytes(),
         options.idempotency_key,
         options.body_hash,
         options.fingerprint,
@@ -134,7 +132,9 @@ def _arguments(options: Options) -> tuple[str | int, ...]:
         options.run_at_ms,
         options.expires_in_ms,
         "1" if options.supersede else "",
-    )
+        *_fields(request, options),
+    ]
+    return [len(arguments), *arguments]
 
 
 def _fields(request: Request, options: Options) -> list[str | int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -82,23 +82,6 @@ class Connection:
         """One script, by its hash; the server is told its text when it does not know it (new, restarted, flushed)."""
         with translated():
             return self._scripts[script](args=args, client=self._once if once else self._redis)
-
-    def _run_each(self, script: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
-        """One script several times, in one round trip; one more if the server does not know it yet."""
-        moved = self._scripts[script]
-        with translated():
-            for _ in range(2):
-                with self._pipeline() as pipe:
-                    for call in calls:
-                        pipe.evalsha(moved.sha, 0, *call)
-                    answers: list[Any] = pipe.execute(raise_on_error=False)
-                if not any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
-                    break
-                self._redis.script_load(moved.script)  # calls that were done before are known by their ids
-            failed = [answer for answer in answers if isinstance(answer, redis.RedisError)]
-            if failed:
-                raise failed[0]
-        return answers
 
     def _pipeline(self) -> Any:
         """Several commands in one round trip. No transaction: a full server refuses those, whatever is in them."""
