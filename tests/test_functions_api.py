@@ -16,10 +16,10 @@ from errors import QueueFull
 from jobs import Call, Conclusion, Job, Quota, Reason, Request, Result, Status
 from store import Store, Submitted
 from submission import Options
-from watch import Crowded, Watch
 from tests.api_cases import UNKNOWN, Client
 from tests.store_cases import next_job
 from versions import Versions
+from watch import Crowded, Watch
 
 PUT = {"runtime": "node", "handler": "index.handler", "files": {"index.mjs": "code"}}
 GOOD = Result(Conclusion.SUCCESS, detail={"function": {"value": 7, "durationMs": 1.0}})
