@@ -287,8 +287,8 @@ def _nothing(recipe: Recipe) -> str:
     missing = f"package.json has no script named {recipe.script!r}, and the request has no {recipe.field}"
     others = {
         "tests": "no tests: {}; nor are there tests for Vitest, Jest, Mocha or node:test",
-        "lint": "nothing to lint with: {}; nor is there a configured ESLint, Biome or oxlint, or a tsconfig.json"
-        " with the package typescript",
+        "lint": "nothing to lint: {}; nor is there a configured ESLint, Biome or oxlint, a tsconfig.json with the"
+        " package typescript, or any source in JavaScript or TypeScript",
     }
     return others.get(recipe.reports, "nothing to run: {}").format(missing)
 
