@@ -123,9 +123,9 @@ def test_evidence(bench: Bench) -> None:
     result = bench.script(source, limits={"cpus": 0.2, "pids": 64})
 
     usage = result.detail["usage"]
-    # So small a limit is reached on a busy machine too.
     assert 0.2 < usage["cpuSeconds"] < usage["wallSeconds"] * 0.25 + 0.3
-    assert usage["throttledSeconds"] > 0
+    # A machine so busy that it gives less than the limit need not hold anything back.
+    assert usage["throttledSeconds"] > 0 or usage["cpuSeconds"] / usage["wallSeconds"] < 0.15
     assert 15 < usage["processesPeak"] <= 64
     assert 20 << 20 < usage["memoryPeakBytes"] < 400 << 20
     assert 1.5 < usage["wallSeconds"] < 40
