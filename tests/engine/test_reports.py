@@ -36,7 +36,7 @@ describe('sum', () => {
 
 def example(name: str) -> dict[str, str]:
     """The files of an example, node_modules and the like left out."""
-    root, made = EXAMPLES / name, {"node_modules", "dist"}
+    root, made = EXAMPLES / name, {"node_modules", "dist", "__pycache__", ".pytest_cache", ".ruff_cache"}
     files = (path for path in root.rglob("*") if path.is_file() and not made & set(path.parts))
     return {str(path.relative_to(root)): path.read_text() for path in files}
 
