@@ -75,13 +75,13 @@ class Project:
 class _Added:
     """What one tool is given: flags (at the end, or directly after the word `after`), and the reports that come.
 
-    `instead` is what is put in place of the call of a Python module.
+    `instead` is (pattern, template): what is put in place of the call of a program.
     """
 
     flags: str
     formats: Mapping[str, str]
     after: str = ""
-    instead: str = ""
+    instead: tuple[re.Pattern[str], str] | None = None
 
 
 def instrumented(text: str, kind: str, project: Project, first: int = 0) -> Instrumented | None:
@@ -188,7 +188,7 @@ def _program(word: str, following: list[str]) -> str:
 def _with(segment: str, added: _Added) -> str:
     plain = _WATCH.sub("", segment)
     if added.instead:
-        plain = _MODULE.sub(lambda found: f"{found[1]}{added.instead}", plain, count=1)
+        plain = added.instead[0].sub(added.instead[1], plain, count=1)
     if added.after:
         return re.sub(rf"(?<=\s){re.escape(added.after)}(?=\s|$)", f"{added.after} {added.flags}", plain, count=1)
     return f"{plain} {added.flags}"
@@ -231,17 +231,40 @@ def _covers(segment: str, project: Project, name: str, providers: tuple[str, ...
     return not any("hreshold" in text for text in [*configs, str(project.manifest.get("jest", ""))])
 
 
+_ASSIGNED = r"(?:[A-Za-z_]\w*=\S* )*"
+_MOCHA = re.compile(rf"^({_ASSIGNED})(?:npx )?(_?mocha)(?=\s|$)")
+_C8 = re.compile(rf"^({_ASSIGNED}(?:npx )?(?:c8|nyc))(?=\s)")
+
+
 def _mocha(segment: str, following: list[str], project: Project, at: str) -> _Added:
-    return _Added(f"--reporter {MOCHA_REPORTER} --reporter-option output={at}-mocha.json", {"-mocha.json": "mocha"})
+    flags = f"--reporter {MOCHA_REPORTER} --reporter-option output={at}-mocha.json"
+    reports = {"-mocha.json": "mocha"}
+    covered = f"--reporter=text --reporter=json-summary --report-dir={at}-coverage"
+    own = _C8.match(segment)
+    if not own and not (_MOCHA.match(segment) and _can_cover(project)):
+        return _Added(flags, reports)
+    instead = (_C8, rf"\1 {covered}") if own else (_MOCHA, rf"\1c8 {covered} \2")
+    return _Added(flags, reports | {"-coverage/coverage-summary.json": "istanbul"}, instead=instead)
+
+
+def _can_cover(project: Project) -> bool:
+    """True if c8 is there, and does not end a run for want of coverage."""
+    configs = [project.files.get(name, "") for name in (".c8rc.json", ".c8rc", ".nycrc", ".nycrc.json")]
+    limits = re.search(r"check-?coverage", "".join([*configs, str(project.manifest.get("c8", ""))]), re.IGNORECASE)
+    return "c8" in detect.packages(project.manifest) and not limits
 
 
 def _node(segment: str, following: list[str], project: Project, at: str) -> _Added | None:
     if "--test-reporter" in segment:
         return None
     flags = "--test-reporter=spec --test-reporter-destination=stdout"
-    return _Added(
-        f"{flags} --test-reporter=junit --test-reporter-destination={at}-node.xml", {"-node.xml": "junit"}, "--test"
-    )
+    flags += f" --test-reporter=junit --test-reporter-destination={at}-node.xml"
+    # With a loader between, what is measured is not the project's code.
+    if re.search(r"\btsx\b|--(?:import|require|loader|experimental-loader)\b|\s-r\s|\bc8\b|\bnyc\b", segment):
+        return _Added(flags, {"-node.xml": "junit"}, "--test")
+    covers = "" if "--experimental-test-coverage" in segment else " --experimental-test-coverage"
+    flags += f"{covers} --test-reporter=lcov --test-reporter-destination={at}-node.lcov"
+    return _Added(flags, {"-node.xml": "junit", "-node.lcov": "lcov"}, "--test")
 
 
 def _bun(segment: str, following: list[str], project: Project, at: str) -> _Added:
@@ -279,7 +302,7 @@ def _vite(segment: str, following: list[str], project: Project, at: str) -> _Add
     return _Added("--sourcemap hidden", {})
 #: The call of a Python test runner, after what may stand before it.
 _MODULE = re.compile(
-    r"^((?:[A-Za-z_]\w*=\S* )*(?:(?:uv|poetry) run )?)"
+    rf"^({_ASSIGNED}(?:(?:uv|poetry) run )?)"
     r"(?:python(?:3(?:\.\d+)?)? -m )?(?:pytest|py\.test|unittest)(?=\s|$)"
 )
 _PYTHON_CONFIGS = ("pyproject.toml", "setup.cfg", "tox.ini", "pytest.ini", ".coveragerc", ".pytest.ini")
@@ -296,7 +319,7 @@ def _pytest(segment: str, following: list[str], project: Project, at: str) -> _A
     ):
         return _Added(flags, reports)
     reports["-coverage.json"] = "coverage.py"
-    return _Added(flags, reports, instead=f"{COVERED} {at}-coverage.json {_source(project)}-m pytest")
+    return _Added(flags, reports, instead=(_MODULE, rf"\1{COVERED} {at}-coverage.json {_source(project)}-m pytest"))
 
 
 def _unittest(segment: str, following: list[str], project: Project, at: str) -> _Added | None:
@@ -306,7 +329,7 @@ def _unittest(segment: str, following: list[str], project: Project, at: str) -> 
     return _Added(
         "",
         {"-unittest.xml": "unittest", "-coverage.json": "coverage.py"},
-        instead=f"{COVERED} {at}-coverage.json {_source(project)}{runner}",
+        instead=(_MODULE, rf"\1{COVERED} {at}-coverage.json {_source(project)}{runner}"),
     )
 
 

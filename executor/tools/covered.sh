@@ -4,7 +4,8 @@ shift
 export COVERAGE_FILE="${TMPDIR:-/tmp}/coverage-$$"
 python -m coverage run "$@"
 code=$?
+set -- "$COVERAGE_FILE".*
 # A project may ask for a file of data for each process.
-python -m coverage combine --quiet "$COVERAGE_FILE".* >/dev/null 2>&1
+[ -e "$1" ] && python -m coverage combine --quiet "$@" >/dev/null
 python -m coverage json --quiet --ignore-errors --fail-under=0 -o "$report"
 exit $code
