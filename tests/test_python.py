@@ -60,7 +60,7 @@ def test_nothing_to_install() -> None:
 def test_requirements() -> None:
     """Requirements are read with the files that they name; the project itself and odd options are left out."""
     files = {
-        "requirements.txt": "-r sub/more.txt\n--constraint=pins.txt\n-e .[dev]\n./\n# no\nidna>=3 # names\n--pre\n-f /x",
+        "requirements.txt": "-r sub/more.txt\n--constraint=pins.txt\n-e .[dev]\n./\n# no\nidna>=3 # names\n--pre\n-f x",
         "sub/more.txt": "six==1 \\\n   --hash=sha256:0\n-r ../requirements.txt\n-r gone.txt\n",
         "pins.txt": "idna==3.6\r\n",
         "dev-requirements.txt": "pytest\n",
@@ -296,7 +296,8 @@ def test_broken_manifest(text: str) -> None:
     "text",
     [
         "project = 1", "[project]\ndependencies = 'x'", "[project]\ndependencies = [1, '', '--index-url=x']",
-        "tool = []", "[tool]\npoetry = 1", "[tool.poetry]\ndependencies = 1\ngroup = 2", "[tool.poetry.dependencies]\nx = [1, {}]",
+        "tool = []", "[tool]\npoetry = 1", "[tool.poetry]\ndependencies = 1\ngroup = 2",
+        "[tool.poetry.dependencies]\nx = [1, {}]",
         "build-system = 1", "[build-system]\nrequires = 1", "dependency-groups = 1",
         "[dependency-groups]\ndev = [1, {}]",
         "[dependency-groups]\ndev = [{include-group = 'dev'}]", "[project]\noptional-dependencies = 3",
