@@ -117,9 +117,9 @@ class Plan:
 
     `install` is empty if there is nothing to install; of several commands, each is tried only if the one before
     refuses the lockfile. `install_scripts`: packages' own scripts run then. `setup` makes the project itself ready to
-    be used: its own code, so it runs without a network. `programs` is where the installed ones are. `is_pipeline`: the
-    result has one for each work, and `goes_on`: after one that fails. `tools` are files of ours that the commands need. `globs` choose the files that are
-    kept in the end, also of a run that failed; then no work has outputs of its own.
+    be used: its own code, so it runs without a network. `programs` is where the installed ones are, `tools` are files
+    of ours that the commands need. `is_pipeline`: the result has one for each work; `goes_on`: even after a failure.
+    `globs` choose the files that are kept in the end, also of a run that failed; then no work has outputs of its own.
     """
 
     files: Mapping[str, str]
