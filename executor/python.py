@@ -132,7 +132,8 @@ def _is_package(files: Collection[str], found: Manifest) -> bool:
 
 def _commands(files: Collection[str], found: Manifest, needs: Needs, *, locked: bool, scripts: bool) -> tuple[str, ...]:
     venv = f"uv venv --quiet --allow-existing --system-site-packages --no-project --python python3 {VENV}"
-    binary = "" if scripts else " --only-binary :all:"
+    # A project's own settings of uv could name packages that are built all the same.
+    binary = "" if scripts else " --no-config --only-binary :all:"
     packages = f"uv pip install{binary} -r {_TOOLS}/{REQUIREMENTS} -c {_TOOLS}/{CONSTRAINTS}"
     packages = packages if needs.lines else ""
     if scripts and "setup.py" in files and not _has_dependencies(found):
@@ -141,7 +142,7 @@ def _commands(files: Collection[str], found: Manifest, needs: Needs, *, locked: 
         return (f"{venv} && {packages}",)
     wished = [*_options("extra", inside(found, "project", "optional-dependencies"))]
     wished += _options("group", found.get("dependency-groups"))
-    sync = " ".join(["uv sync --no-install-local", *([] if scripts else ["--no-build"]), *wished])
+    sync = " ".join(["uv sync --no-install-local", *([] if scripts else ["--no-config", "--no-build"]), *wished])
     tail = f" && {packages}" if packages else ""
     return tuple(f"{venv} && {sync}{option}{tail}" for option in (" --locked", ""))
 

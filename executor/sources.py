@@ -84,6 +84,8 @@ def _sources(files: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
             )
         elif path == "pyproject.toml":
             yield from ((path, "", source) for source in _of_tables(_toml(text), ()))
+        elif path == "uv.toml":
+            yield from ((path, "", source) for source in _of_tables(_toml(text), ("tool", "uv")))
         elif _REQUIREMENTS.fullmatch(path):
             yield from ((path, "", source) for line in requirements.logical_lines(text) for source in _required(line))
 

@@ -13,7 +13,9 @@ from executor.recipes import Plan, Unworkable, plan
 from jobs import JobType, Reason, Request
 
 VENV = "uv venv --quiet --allow-existing --system-site-packages --no-project --python python3 /work/venv"
-PACKAGES = "uv pip install --only-binary :all: -r /work/tools/requirements.txt -c /work/tools/constraints.txt"
+PACKAGES = (
+    "uv pip install --no-config --only-binary :all: -r /work/tools/requirements.txt -c /work/tools/constraints.txt"
+)
 PROJECT = '[project]\nname = "thing"\ndependencies = ["idna>=3", "six ; python_version < \'3\'"]\n'
 BUILD = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
 
@@ -106,7 +108,7 @@ def test_uv_lock() -> None:
 
     found = made({"pyproject.toml": text, "uv.lock": "version = 1\n"})
 
-    sync = "uv sync --no-install-local --no-build --extra dev --group test"
+    sync = "uv sync --no-install-local --no-config --no-build --extra dev --group test"
     assert found.install == (f"{VENV} && {sync} --locked && {PACKAGES}", f"{VENV} && {sync} && {PACKAGES}")
     assert found.tools["requirements.txt"] == "hatchling\n"
     assert found.setup == "uv sync --frozen --offline --inexact --no-build-isolation --extra dev --group test"

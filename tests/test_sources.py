@@ -167,6 +167,7 @@ def test_refused_requirements(line: str) -> None:
         ("pyproject.toml", '[[tool.poetry.source]]\nname = "x"\nurl = "SOURCE"'),
         ("pyproject.toml", '[tool.poetry.dependencies]\nthing = { url = "SOURCE" }'),
         ("pyproject.toml", '[tool.uv]\nfind-links = ["SOURCE"]\ndev-dependencies = []'),
+        ("uv.toml", '[[index]]\nurl = "SOURCE"'),
         ("uv.lock", '[[package]]\nname = "thing"\nsource = { registry = "SOURCE" }'),
         ("uv.lock", '[[package]]\nwheels = [{ url = "SOURCE", hash = "sha256:0" }]'),
         ("poetry.lock", '[package.source]\ntype = "legacy"\nurl = "SOURCE"'),

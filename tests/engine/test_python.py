@@ -329,6 +329,24 @@ def test_scripts_are_off(bench: Bench) -> None:
     assert bench.run(files, kind=JobType.TEST, limits=LIMITS, install_scripts=True).conclusion is Conclusion.SUCCESS
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[project]\nname = "x"\nversion = "1"\ndependencies = ["docopt"]\n[tool.uv.pip]\nno-binary = ["docopt"]\n',
+        '[project]\nname = "x"\nversion = "1"\ndependencies = ["docopt"]\n[tool.uv]\nno-binary-package = ["docopt"]\n',
+    ],
+)
+@pytest.mark.parametrize("lock", [{}, {"uv.lock": "version = 0\n"}])
+def test_settings_that_would_build(bench: Bench, text: str, lock: dict[str, str]) -> None:
+    """A project cannot turn the building of packages on by its own settings of the package manager."""
+    files = {"pyproject.toml": text, "test_a.py": "def test_a(): pass\n", **lock}
+
+    result = bench.run(files, kind=JobType.TEST, limits=LIMITS)
+
+    assert result.reason is Reason.INSTALL_FAILED, result.message
+    assert "docopt" in result.message
+
+
 def test_own_tools_win(bench: Bench) -> None:
     """A linter and a test runner of the project's own versions run, not ours."""
     files = {"requirements.txt": "ruff==0.8.0\npytest==8.3.5\n", "test_a.py": "import pytest\ndef test_a(): pass\n"}
