@@ -300,6 +300,8 @@ def _vite(segment: str, following: list[str], project: Project, at: str) -> _Add
     if following[:1] != ["build"] or "--sourcemap" in segment:
         return None
     return _Added("--sourcemap hidden", {})
+
+
 #: The call of a Python test runner, after what may stand before it.
 _MODULE = re.compile(
     rf"^({_ASSIGNED}(?:(?:uv|poetry) run )?)"

@@ -11,7 +11,7 @@ from typing import Any
 
 from executor import analysis, checks, commands, detect, installers, python, spec
 from executor.archive import check_path
-from executor.commands import Instrumented, Project, Report
+from executor.commands import Project, Report
 from executor.images import NODE, PYTHON
 from jobs import JobType, Phase, Reason, Request
 
@@ -134,7 +134,6 @@ class Plan:
     is_pipeline: bool = False
     goes_on: bool = False
     notes: tuple[str, ...] = ()
-    tools: Mapping[str, str] = field(default_factory=lambda: commands.TOOLS)
     globs: tuple[str, ...] = ()
 
     @property
@@ -217,7 +216,7 @@ def _of_python(request: Request, files: dict[str, str], notes: list[str]) -> Pla
         environment=made.environment,
         programs=f"{python.VENV}/bin",
         tools={**commands.TOOLS, **made.tools},
-        works=_works(request, Project(files, {}), lambda recipe: recipe.python(files, manifest), notes),
+        works=_works(request, Project(files, {}), lambda recipe: recipe.python(files, manifest), notes, is_node=False),
         globs=request.artifacts,
     )
 
@@ -283,6 +282,7 @@ def _works(
     notes: list[str],
     *,
     reported: bool = True,
+    is_node: bool = True,
 ) -> tuple[Work, ...]:
     """What to do for each type of a request; `texts` are the commands of a project itself. Raises Unworkable."""
     made = []
@@ -290,8 +290,8 @@ def _works(
         recipe = RECIPES[job_type]
         own = recipe.own_command(_asked(job_type, request)).strip()
         wanted = [own] if own else texts(recipe)
-        analyzes = recipe.reports == "analysis" and bool(project.manifest)
-        missing = "" if wanted or analyzes else _nothing(recipe, "package.json" in project.files)
+        analyzes = recipe.reports == "analysis" and is_node
+        missing = "" if wanted or analyzes else _nothing(recipe, is_node)
         if missing and not request.steps:
             raise Unworkable(Reason.COMMAND_NOT_FOUND, missing)
         if analyzes:
@@ -301,21 +301,20 @@ def _works(
         else:
             kind = "lint" if recipe.reports == "analysis" else recipe.reports  # of a Python project: what ruff finds
             command = commands.all_of(wanted, kind if reported else "", project, first=at * _REPORTS_APART)
-        facts = _facts(recipe, request, project, notes)
-        made.append(_work(job_type, recipe, command, project, fail_on=request.fail_on, missing=missing, facts=facts))
+        made.append(
+            Work(
+                type=job_type,
+                command=command.text,
+                phase=recipe.phase,
+                failed=recipe.failed,
+                outputs=_outputs(recipe, request, project.files),
+                reports=command.reports,
+                facts=_facts(recipe, request, project, notes),
+                fail_on=request.fail_on,
+                missing=missing,
+            )
+        )
     return tuple(made)
-
-
-def _work(job_type: JobType, recipe: Recipe, command: Instrumented, project: Project, **fields: Any) -> Work:
-    return Work(
-        type=job_type,
-        command=command.text,
-        phase=recipe.phase,
-        failed=recipe.failed,
-        outputs=_outputs(recipe, request, project.files),
-        reports=command.reports,
-        **fields,
-    )
 
 
 def _asked(job_type: JobType, request: Request) -> Request:
