@@ -19,8 +19,8 @@ from download import Downloads
 from earlier import Earlier
 from errors import InvalidRequest, Mistake, SourceNotFound, SourceUnavailable
 from inbox import Inbox, UploadNotFound
-from intake import ATTACHED, Source
 from jobs import iso
+from origins import ATTACHED, Source
 from tree import Room, Tree
 from unpack import unpacked
 

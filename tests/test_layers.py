@@ -41,6 +41,9 @@ HOMES = {
     "requests": {"webhook", "outbound", "download", "executor", "stack", "demo"},
     "pydantic_settings": {"config"},
     "structlog": {"logs"},
+    "multipart": {"sending"},
+    "lz4": {"snapshot"},
+    "msgpack": {"snapshot"},
     "prometheus_client": {"exposition"},
 }
 SOURCES = sorted([*ROOT.glob("*.py"), *ROOT.glob("executor/**/*.py"), *ROOT.glob("store/**/*.py")])
