@@ -141,7 +141,7 @@ def test_functions() -> None:
     call = Call("node", "index.mjs", "handler", event={"n": 1})
     request = Request(JobType.FUNCTION, {"index.mjs": ""}, call=call)
 
-    made = again(request, LIMITS, "image:1", House())
+    made = again(request, LIMITS, "image:1", House(), UNKNOWN)
 
     assert "node /work/tools/invoke.mjs" in made.script
     with tarfile.open(fileobj=io.BytesIO(made.workspace)) as tar:
