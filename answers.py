@@ -13,8 +13,9 @@ from urllib.parse import quote
 
 from bottle import request, response
 
+import rates
 import wire
-from errors import ChefError, InvalidRequest, Mistake, QueueFull
+from errors import ChefError, InvalidRequest, Mistake, QueueFull, QuotaExceeded, RateLimited, Unauthorized
 from jobs import iso
 
 log = logging.getLogger(__name__)
@@ -25,8 +26,12 @@ MAX_KEY = 255
 #: Every code that an answer can carry: its HTTP number and what it means in a few words.
 PROBLEMS: dict[str, tuple[int, str]] = {
     "invalid_request": (400, "The request is not valid"),
+    "host_missing": (400, "The request has no Host"),
     "body_broken": (400, "The body cannot be read"),
     "source_not_found": (404, "The source of the job's files is not there"),
+    "unauthorized": (401, "A valid API key is needed"),
+    "forbidden": (403, "The API key is not good for this"),
+    "origin_refused": (403, "Pages of this origin may not use the service"),
     "not_found": (404, "There is nothing at this address"),
     "job_not_found": (404, "There is no such job"),
     "artifact_not_found": (404, "There is no such artifact"),
@@ -43,7 +48,10 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "unsupported_media_type": (415, "The body is not JSON"),
     "range_unsatisfiable": (416, "The range lies outside the file"),
     "uploads_full": (429, "There is no room for another upload"),
+    "host_refused": (421, "This service does not answer to this Host"),
     "queue_full": (429, "The queue is full"),
+    "quota_exceeded": (429, "The tenant's quota is used up"),
+    "rate_limited": (429, "Too many requests"),
     "internal_error": (500, "Something went wrong here"),
     "storage_failed": (500, "The disk that keeps artifacts fails"),
     "source_unavailable": (502, "The server that has the job's files does not give them"),
@@ -134,8 +142,13 @@ def problem_of(error: ChefError) -> bytes:
         log.error("request %s: %s: %s", request.environ["chef.request_id"], type(error).__name__, error)
     if code in ("store_unavailable", "store_unsuitable", "disk_low"):
         response.set_header("Retry-After", str(RETRY_SOON_S))
-    if isinstance(error, QueueFull):
+    if isinstance(error, Unauthorized):
+        response.set_header("WWW-Authenticate", 'Bearer realm="chef-workers"')
+    if isinstance(error, QueueFull | QuotaExceeded | RateLimited):
         response.set_header("Retry-After", str(error.retry_after_s))
+    if isinstance(error, RateLimited):
+        for name, value in rates.headers(error.taken).items():
+            response.set_header(name, value)
     if isinstance(error, wire.RangeUnsatisfiable):
         response.set_header("Content-Range", f"bytes */{error.size}")
     mistakes = error.mistakes if isinstance(error, InvalidRequest) else []

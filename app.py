@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from bottle import Bottle, HTTPError, request, response
 
 import intake
 import logview
+import meter
 import upkeep
 import wire
 from answers import answering, file_answer, idempotency_key, json_answer, now, problem, whole_number
@@ -23,14 +25,17 @@ from clock import Clock
 from config import VERSION, Settings
 from deliveries import Deliveries
 from earlier import Earlier
-from errors import ArtifactNotFound, DiskLow, InvalidRequest, JobNotFound, Mistake
+from errors import ArtifactNotFound, DiskLow, InvalidRequest, Mistake, StoreUnavailable
 from exposition import Exposition
 from functions import Functions
+from guard import Guard, caller, own
 from health import Health
 from inbox import Inbox
-from jobs import Artifact, Job, OutputChunk, Request, Status, is_id, iso
+from jobs import Artifact, Job, OutputChunk, Request, Status, iso
+from keys import Keys
 from metrics import Tally
 from operations import Operations
+from origins import Origins
 from preview import Previews
 from schedules import Schedules
 from sending import Sending
@@ -43,6 +48,17 @@ log = logging.getLogger(__name__)
 IO_SECONDS = 10.0
 #: How long Redis may take for one answer (s): a caller hears of its absence within a second, and asks again.
 STORE_SECONDS = 0.8
+#: Tells gunicorn that the application cannot be loaded, so that it ends instead of trying for ever.
+UNLOCKED_EXIT = 4
+
+#: What answers carry where no handler was reached.
+UNROUTED = {
+    400: "host_missing",
+    403: "origin_refused",
+    404: "not_found",
+    405: "method_not_allowed",
+    421: "host_refused",
+}
 
 Submit = Callable[[Request, Options], Submitted]
 
@@ -53,9 +69,29 @@ def wsgi() -> Bottle:
 
     tasks.require_suitable_store()
     store = tasks.open_store(timeout_s=STORE_SECONDS, retries=0)
+    require_lock(tasks.settings, store)
     tasks.huey.store = store  # a caller waits: submissions are as impatient as reads
     upkeep.Reporter(store, tasks.tally).start()
     return create_app(tasks.settings, store, tasks.shelf, tasks.submit, tally=tasks.tally)
+
+
+def require_lock(settings: Settings, store: Store) -> None:
+    """End the process if it would serve a network without any API key; say so if it serves this machine without one."""
+    try:
+        if store.find_key("")[1]:
+            return
+    except StoreUnavailable as error:
+        log.warning("%s", error)  # the guard lets nobody in while it does not know
+        return
+    if settings.is_loopback or settings.allow_anonymous:
+        who = "everybody who reaches it" if settings.allow_anonymous else "this machine alone"
+        log.warning("There are no API keys: %s may do everything (see docs/api-access.md)", who)
+        return
+    log.critical(
+        "%s is a network, and there are no API keys: anybody could run code here. Make one with `python cli.py keys "
+        "create --scope admin`, or set HOST=127.0.0.1, or ALLOW_ANONYMOUS=true.", settings.publish or settings.host
+    )  # fmt: skip
+    os._exit(UNLOCKED_EXIT)
 
 
 def create_app(
@@ -78,17 +114,20 @@ def create_app(
     named = Functions(store, trees, api.submit, api.bounds, settings.body_bytes, settings.function_quota)
     bundles = Bundles(settings, store)
     previews = Previews(settings, store, shelf)
+    keys = Keys(store)
+    guard = Guard(store, settings.conditions)
+    origins = Origins(settings.conditions.hosts, settings.conditions.origins)
     app = Bottle()
     app.uninstall(True)  # its plugins turn dicts into answers; ours are bytes already
-    for method, path, handler, _scope in (
+    for method, path, handler, scope in (
         ("GET", "/", api.about, "open"),
         ("GET", "/livez", health.live, "open"),
         ("GET", "/readyz", health.ready, "open"),
         ("GET", "/api/health", health.health, "open"),
-        ("GET", "/api/workers", health.workers, "operate"),
-        ("POST", "/api/workers/<worker>/drain", health.drain, "operate"),
-        ("POST", "/api/workers/<worker>/resume", health.resume, "operate"),
-        ("GET", "/metrics", exposed.metrics, "operate"),
+        ("GET", "/api/workers", health.workers, "operate all"),
+        ("POST", "/api/workers/<worker>/drain", health.drain, "operate all"),
+        ("POST", "/api/workers/<worker>/resume", health.resume, "operate all"),
+        ("GET", "/metrics", exposed.metrics, "operate all"),
         ("GET", "/api/stats", api.stats, "read"),
         ("POST", "/api/jobs", api.create_job, "submit"),
         ("PUT", "/api/uploads", api.sending.upload, "submit"),
@@ -109,9 +148,9 @@ def create_app(
         ("POST", "/api/dead-letters/replay", operate.replay_all, "operate"),
         ("POST", "/api/dead-letters/<job_id>/replay", operate.replay, "operate"),
         ("DELETE", "/api/dead-letters/<job_id>", operate.discard, "operate"),
-        ("POST", "/api/queues/<queue>/pause", operate.pause, "operate"),
-        ("POST", "/api/queues/<queue>/drain", operate.drain, "operate"),
-        ("POST", "/api/queues/<queue>/resume", operate.resume, "operate"),
+        ("POST", "/api/queues/<queue>/pause", operate.pause, "operate all"),
+        ("POST", "/api/queues/<queue>/drain", operate.drain, "operate all"),
+        ("POST", "/api/queues/<queue>/resume", operate.resume, "operate all"),
         ("GET", "/api/schedules", planned.listed, "read"),
         ("POST", "/api/schedules", planned.create, "submit"),
         ("GET", "/api/schedules/<schedule_id>", planned.one, "read"),
@@ -128,14 +167,19 @@ def create_app(
         ("GET", "/api/jobs/<job_id>/deliveries", delivered.of_job, "read"),
         ("GET", "/api/deliveries", delivered.listed, "operate"),
         ("POST", "/api/deliveries/<delivery_id>/resend", delivered.resend, "operate"),
-        ("POST", "/api/webhooks/test", delivered.test, "operate"),
-        ("POST", "/api/webhooks/<name>/enable", delivered.enable, "operate"),
+        ("POST", "/api/webhooks/test", delivered.test, "operate all"),
+        ("POST", "/api/webhooks/<name>/enable", delivered.enable, "operate all"),
+        ("GET", "/api/keys", keys.listed, "admin"),
+        ("POST", "/api/keys", keys.create, "admin"),
+        ("DELETE", "/api/keys/<key_id>", keys.revoke, "admin"),
     ):
-        app.route(path, method, answering(handler))
+        counts_itself = handler == api.create_job  # in the call that stores the job
+        app.route(path, method, answering(guard.over(scope, handler, counts_itself=counts_itself)), scope=scope)
     app.default_error_handler = _unrouted
     app.add_hook("before_request", functools.partial(_begin, io_seconds))
     app.add_hook("before_request", lambda: previews.lead(request.environ))
-    app.add_hook("after_request", functools.partial(_end, tally or Tally()))
+    app.add_hook("before_request", origins.admit)
+    app.add_hook("after_request", functools.partial(_end, tally or Tally(), guard, origins))
     return app
 
 
@@ -166,16 +210,15 @@ class Api:
         return json_answer({"service": "Chef Workers", "version": VERSION, "status": "running", "timestamp": now()})
 
     def stats(self) -> bytes:
-        """How many jobs are in each state, per queue, and which queues are closed and why."""
-        return json_answer(
-            {
-                "timestamp": now(),
-                "queues": self._store.stats(),
-                "counters": self._store.counters(),
-                "webhooks": {name: lane.to_json() for name, lane in self._store.lanes(self._endpoints).items()},
-                **self._store.closures().to_json(),
-            }
-        )
+        """How many of the caller's jobs are in each state, per queue, and which queues are closed and why."""
+        body = {"timestamp": now(), **self._store.closures().to_json()}
+        if caller().sees_all:
+            webhooks = {name: lane.to_json() for name, lane in self._store.lanes(self._endpoints).items()}
+            body |= {"queues": self._store.stats(), "counters": self._store.counters(), "webhooks": webhooks}
+        else:
+            queues, counters = self._store.tenant_figures(caller().tenant)
+            body |= {"queues": queues, "counters": counters}
+        return json_answer(body)
 
     def create_job(self) -> bytes:
         """Take a submission: 201 for a new job, which is stored then; 200 if it means one that is there already."""
@@ -189,9 +232,11 @@ class Api:
         return json_answer(created, 201 if taken.created else 200)
 
     def submit(self, wanted: Request, options: Options) -> Submitted:
-        """Take a job in, if there is room on the disk. Raises DiskLow, and what tasks.submit raises."""
+        """Take a caller's job in, if there is room on the disk. Raises DiskLow, and what tasks.submit raises."""
         self._require_room()
-        return self._submit(wanted, options)
+        taken = self._submit(wanted, dataclasses.replace(options, tenant=caller().owner, rates=meter.due()))
+        meter.tell(taken.taken)
+        return taken
 
     def job(self, job_id: str) -> bytes:
         """The record of a job; of one that waits, also why."""
@@ -267,10 +312,7 @@ class Api:
         return dataclasses.replace(options, idempotency_key=key, body_hash=digest)
 
     def _job(self, job_id: str) -> Job:
-        """The record, without asking Redis about what cannot be an id."""
-        if not is_id(job_id):
-            raise JobNotFound("A job id is job- and 32 hexadecimal digits.")
-        return self._store.get(job_id)
+        return own(self._store, job_id)
 
     def _log_pages(self, job: Job, offset: int) -> Iterator[list[OutputChunk]]:
         """The log from `offset` to where it ended when `job` was read: later lines belong to the next request."""
@@ -303,8 +345,8 @@ def _log_format() -> tuple[Callable[[Iterable[OutputChunk], int], Iterator[bytes
 
 
 def _unrouted(error: HTTPError) -> bytes:
-    """The answer where no handler was reached (404, 405 with its Allow), or an answer's body could not begin (500)."""
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "internal_error")
+    """The answer where no handler was reached (405 has its Allow), or an answer's body could not begin (500)."""
+    code = UNROUTED.get(error.status_code, "internal_error")
     if code == "internal_error":
         log.error("request %s failed", request.environ["chef.request_id"], exc_info=error.exception)
         _add_headers()
@@ -320,9 +362,10 @@ def _begin(io_seconds: float) -> None:
     wire.bound_waits(request.environ, io_seconds)
 
 
-def _end(tally: Tally) -> None:
+def _end(tally: Tally, guard: Guard, origins: Origins) -> None:
     wire.forget_unread_body(request.environ)
     _add_headers()
+    origins.tell()
     seconds = time.perf_counter() - request.environ["chef.began"]
     route = request.environ["bottle.route"].rule if "bottle.route" in request.environ else "none"
     method = request.method if route != "none" else "other"  # whoever asks could make up any number of them
@@ -334,6 +377,7 @@ def _end(tally: Tally) -> None:
         "status": response.status_code,
         "ms": round(seconds * 1000, 2),
         "request": request.environ["chef.request_id"],
+        **guard.seen(),
     }
     log.info("request", extra=event)
 

@@ -17,7 +17,8 @@ from answers import file_answer, json_answer
 from artifacts import Shelf
 from config import Settings
 from errors import ArtifactNotFound, JobNotFound, MoveRefused
-from jobs import Job, is_id, iso
+from guard import own
+from jobs import Job, iso
 from pages import TEXTS, NoPage, Site
 from store import Store
 from tickets import TicketInvalid, Tickets
@@ -42,9 +43,7 @@ class Previews:
 
     def make(self, job_id: str) -> bytes:
         """A link to the site that a job built, and until when it leads there."""
-        if not is_id(job_id):
-            raise JobNotFound("A job id is job- and 32 hexadecimal digits.")
-        job = self._store.get(job_id)
+        job = own(self._store, job_id)
         if not job.status.is_final:
             raise MoveRefused(f"{job_id} is {job.status}: there is something to see when it has ended.")
         _site(job)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from store.admission import Admission
 from store.functions import Function, Functions, Version
 from store.keeping import Keeping
+from store.keyring import Keyring
 from store.lanes import Lanes
 from store.metering import Figures, Metering
 from store.moves import Moves
 from store.outbox import Outbox
 from store.queues import ALL, Queues
+from store.rating import Rating
 from store.reading import Reading
 from store.schedules import Schedules
 from store.suitability import Suitability
@@ -49,7 +51,20 @@ __all__ = [
 
 
 class Store(
-    Admission, Moves, Outbox, Lanes, Reading, Queues, Workers, Schedules, Functions, Keeping, Metering, Suitability
+    Admission,
+    Moves,
+    Outbox,
+    Lanes,
+    Reading,
+    Queues,
+    Workers,
+    Schedules,
+    Functions,
+    Keeping,
+    Keyring,
+    Rating,
+    Metering,
+    Suitability,
 ):
     """All that the service keeps, on one Redis server. Safe to share between threads; opens no connection before use.
 

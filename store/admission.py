@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 
-from errors import IdempotencyConflict, JobNotFound, QueueFull, StoreUnavailable
+from errors import IdempotencyConflict, JobNotFound, QueueFull, QuotaExceeded, StoreUnavailable
 from jobs import QUEUES, Job, Request, new_id
 from store.connection import Connection, translated
+from store.rating import rates_argument, taken_of
 from store.reading import Reading
 from store.records import job_from_reply
-from store.values import Submitted
+from store.values import Rules, Submitted
 from submission import Options
 
 #: Share of the server's memory beyond which nothing new is taken in, so that what is inside can end.
@@ -47,13 +48,17 @@ class Admission(MemoryGauge, Reading):
         Raises:
             IdempotencyConflict: The key was used with another body.
             QueueFull: The queue is full, or is being drained.
+            QuotaExceeded, RateLimited: The tenant, or the caller, has had as much as it may have.
             StoreUnavailable: Also when Redis has used four fifths of its memory.
         """
         if self.memory_share() > MEMORY_SHARE:
             raise StoreUnavailable("Redis is short of memory: no new jobs until some have ended and were removed")
-        outcome, answer = self._run(
+        outcome, answer, taken = self._run(
             "add", options.job_id or new_id(), request.to_bytes(), *_arguments(options), *_fields(request, options)
         )
+        rated = taken_of(options.rates, taken)
+        if outcome == b"quota":
+            raise _quota_exceeded(answer[0].decode(), answer[1], self.rules)
         if outcome == b"conflict":
             raise IdempotencyConflict(f"the idempotency key belongs to {answer.decode()}, which had another body")
         if outcome == b"full":
@@ -61,7 +66,7 @@ class Admission(MemoryGauge, Reading):
         if outcome == b"draining":
             reason = answer.decode().partition("|")[2]
             raise QueueFull(f"the queue {QUEUES[request.type]} takes no new jobs: {reason or 'it is being drained'}")
-        return Submitted(job_from_reply(answer), outcome == b"new")
+        return Submitted(job_from_reply(answer), outcome == b"new", rated)
 
     def rerun(self, job_id: str, *, idempotency_key: str = "") -> Job:
         """A new job with the same request, tags, metadata, retry rule and receivers as an old one, finished or not.
@@ -77,6 +82,7 @@ class Admission(MemoryGauge, Reading):
             retry=old.retry,
             webhook=old.webhook,
             replay_of=job_id,
+            tenant=old.tenant,
         )
         return self.submit(self.request(job_id), options).job
 
@@ -88,15 +94,32 @@ class Admission(MemoryGauge, Reading):
         """
         # No caller has such a key: an HTTP header holds no line break.
         repeated = f"\nreplay of {job_id}"
+        tenant = self.get(job_id).tenant
         with translated():
             listed = self._redis.zscore(self._key("dead"), job_id) is not None
-            known = listed or self._redis.exists(self._key("idempotency", repeated))
+            known = listed or self._redis.exists(self._key("idempotency", of_tenant(tenant, repeated)))
         if not known:
             raise JobNotFound(f"no dead letter {job_id}")
         job = self.rerun(job_id, idempotency_key=repeated)
         with translated():
             self._redis.zrem(self._key("dead"), job_id)
         return job
+
+
+def of_tenant(tenant: str, name: str) -> str:
+    """A name that a caller chose, apart from the same name of another tenant; lua/common.lua has the same."""
+    return f"{tenant}\n{name}" if tenant else name
+
+
+def _quota_exceeded(which: str, wait_ms: int, rules: Rules) -> QuotaExceeded:
+    bound = {
+        "queued": f"{rules.quota_queued:,} jobs that wait",
+        "cpu": f"{rules.quota_cpu_ms // 1000:,} seconds of CPU time in an hour",
+        "bytes": f"{rules.quota_bytes:,} bytes of finished jobs that are kept",
+    }[which]
+    error = QuotaExceeded(f"The tenant has its quota of {which}: {bound}.")
+    error.retry_after_s = -(-wait_ms // 1000) or error.retry_after_s
+    return error
 
 
 def _arguments(options: Options) -> tuple[str | int, ...]:
@@ -108,16 +131,18 @@ def _arguments(options: Options) -> tuple[str | int, ...]:
         options.run_at_ms,
         options.expires_in_ms,
         "1" if options.supersede else "",
+        rates_argument(options.rates),
     )
 
 
 def _fields(request: Request, options: Options) -> list[str | int]:
-    """The record of a new job; lua/add.lua relies on the order of the first four."""
+    """The record of a new job; lua/add.lua relies on the order of the first five."""
     fields: dict[str, str | int] = {
         "queue": QUEUES[request.type],
         "type": request.type,
         "priority": request.priority,
         "chat_id": request.chat_id,
+        "tenant": options.tenant,
     }
     if options.tags:
         fields["tags"] = json.dumps(options.tags)

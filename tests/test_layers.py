@@ -20,12 +20,15 @@ HOMES = {
     "redis": {"store", "machine"},
     "docker": {"executor", "machine"},
     "huey": {"tasks", "consumer"},
-    "bottle": {"schedules", "health", "exposition", "app", "answers", "operations", "deliveries", "functions"},
+    "bottle": {
+        "app", "answers", "guard", "keys", "meter", "origins", "operations", "deliveries", "health", "exposition",
+        "schedules", "functions",
+    },
     "requests": {"webhook", "executor", "stack", "demo"},
     "pydantic_settings": {"config"},
     "structlog": {"logs"},
     "prometheus_client": {"exposition"},
-}
+}  # fmt: skip
 SOURCES = sorted([*ROOT.glob("*.py"), *ROOT.glob("executor/**/*.py"), *ROOT.glob("store/**/*.py")])
 
 
