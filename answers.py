@@ -14,6 +14,7 @@ from urllib.parse import quote
 from bottle import request, response
 
 import rates
+import streams
 import wire
 from errors import ChefError, InvalidRequest, Mistake, QueueFull, QuotaExceeded, RateLimited, Unauthorized
 from jobs import iso
@@ -55,6 +56,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "internal_error": (500, "Something went wrong here"),
     "storage_failed": (500, "The disk that keeps artifacts fails"),
     "source_unavailable": (502, "The server that has the job's files does not give them"),
+    "busy": (503, "Too many downloads are under way"),
     "store_unavailable": (503, "The job store does not answer"),
     "disk_low": (503, "The disk is nearly full"),
     "store_unsuitable": (503, "The job store cannot keep jobs"),
@@ -66,6 +68,9 @@ _OURS = {
     "store_unavailable": "Redis does not answer. Nothing is known about the effect of this request; try again soon.",
     "store_unsuitable": "Redis answers, but does not keep what it is given. The service's log says what to change.",
 }
+
+#: What an answer said of its body before that turned out to be none.
+_OF_THE_BODY = ("Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "ETag")
 
 _compact = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -99,7 +104,7 @@ def idempotency_key() -> str:
     return key
 
 
-def file_answer(stream: BinaryIO, path: str, size: int, etag: str) -> bytes | wire.FilePart:
+def file_answer(stream: BinaryIO, path: str, size: int, etag: str) -> Iterable[bytes]:
     """An open file of `size` bytes, or the range of it that is asked for; it is closed with the answer."""
     try:
         part = wire.wanted_range(request.environ, size, etag)
@@ -115,8 +120,8 @@ def file_answer(stream: BinaryIO, path: str, size: int, etag: str) -> bytes | wi
     response.content_length = sent.end - sent.start
     if sent.start == sent.end:  # Bottle closes no body that yields nothing
         stream.close()
-        return b""
-    return wire.FilePart(stream, sent)
+        return []
+    return streams.downloads.hold(wire.FilePart(stream, sent))
 
 
 def answering(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -138,21 +143,29 @@ def answering(handler: Callable[..., Any]) -> Callable[..., Any]:
 def problem_of(error: ChefError) -> bytes:
     """The answer that an error of ours leads to."""
     code = error.code if error.code in PROBLEMS else "internal_error"
+    for name in _OF_THE_BODY:
+        response.headers.pop(name, None)
     if code in _OURS:
         log.error("request %s: %s: %s", request.environ["chef.request_id"], type(error).__name__, error)
-    if code in ("store_unavailable", "store_unsuitable", "disk_low"):
-        response.set_header("Retry-After", str(RETRY_SOON_S))
-    if isinstance(error, Unauthorized):
-        response.set_header("WWW-Authenticate", 'Bearer realm="chef-workers"')
-    if isinstance(error, QueueFull | QuotaExceeded | RateLimited):
-        response.set_header("Retry-After", str(error.retry_after_s))
-    if isinstance(error, RateLimited):
-        for name, value in rates.headers(error.taken).items():
-            response.set_header(name, value)
-    if isinstance(error, wire.RangeUnsatisfiable):
-        response.set_header("Content-Range", f"bytes */{error.size}")
+    for name, value in _headers_of(error, code).items():
+        response.set_header(name, value)
     mistakes = error.mistakes if isinstance(error, InvalidRequest) else []
     return problem(code, str(error), mistakes)
+
+
+def _headers_of(error: ChefError, code: str) -> dict[str, str]:
+    """What tells a program the same as the text."""
+    if code in ("store_unavailable", "store_unsuitable", "disk_low"):
+        return {"Retry-After": str(RETRY_SOON_S)}
+    if isinstance(error, Unauthorized):
+        return {"WWW-Authenticate": 'Bearer realm="chef-workers"'}
+    if isinstance(error, RateLimited):
+        return {"Retry-After": str(error.retry_after_s), **rates.headers(error.taken)}
+    if isinstance(error, QueueFull | QuotaExceeded | streams.Busy):
+        return {"Retry-After": str(error.retry_after_s)}
+    if isinstance(error, wire.RangeUnsatisfiable):
+        return {"Content-Range": f"bytes */{error.size}"}
+    return {}
 
 
 def problem(code: str, detail: str = "", mistakes: Iterable[Mistake] = ()) -> bytes:

@@ -16,6 +16,7 @@ from bottle import Bottle, HTTPError, request, response
 import intake
 import logview
 import meter
+import streams
 import upkeep
 import wire
 from answers import answering, file_answer, idempotency_key, json_answer, now, problem, whole_number
@@ -254,7 +255,7 @@ class Api:
         response.content_type = media_type
         response.set_header("X-Next-Offset", str(max(offset, job.log_lines)))
         response.set_header("X-Log-Complete", "true" if job.status.is_final else "false")
-        return show(itertools.chain(first, itertools.chain.from_iterable(pages)), offset)
+        return streams.downloads.hold(show(itertools.chain(first, itertools.chain.from_iterable(pages)), offset))
 
     def artifacts(self, job_id: str) -> bytes:
         """What the job produced, with where to get it and until when; and how much all jobs keep, of what they may."""
@@ -265,9 +266,13 @@ class Api:
             for artifact in job.artifacts
         ]
         total = sum(artifact["size"] for artifact in job.artifacts)
-        kept = {"keptBytes": self._store.kept_bytes(), "quotaBytes": self._keep_bytes or None}
+        kept = {"keptBytes": self._kept_bytes(), "quotaBytes": self._keep_bytes or None}
         expires = iso(job.finished_ms + self._keep_ms) if self._keep_ms and job.finished_ms else None
         return json_answer({"jobId": job.id, "artifacts": listed, "totalBytes": total, "expiresAt": expires, **kept})
+
+    def _kept_bytes(self) -> int:
+        who = caller()
+        return self._store.kept_bytes() if who.sees_all else self._store.tenant_figures(who.tenant)[1].get("bytes", 0)
 
     def archive(self, job_id: str) -> Iterable[bytes]:
         """All artifacts as one compressed tar file, made while it is sent."""
@@ -280,7 +285,7 @@ class Api:
         job = self._job(job_id)
         return _attached(self._shelf.zip(job.id, job.fence, _kept(job)), f"{job.id}.zip", "application/zip")
 
-    def artifact(self, job_id: str, path: str) -> bytes | wire.FilePart:
+    def artifact(self, job_id: str, path: str) -> Iterable[bytes]:
         """One file, or the range of it that is asked for; 304 if the caller has it."""
         job = self._job(job_id)
         found = next((artifact for artifact in job.artifacts if artifact["path"] == path), None)
@@ -291,7 +296,7 @@ class Api:
         response.set_header("Cache-Control", "private, no-cache")
         if wire.is_unchanged(request.get_header("If-None-Match", ""), etag):
             response.status = 304
-            return b""
+            return []
         response.set_header("Content-Disposition", wire.attachment(path))
         return file_answer(self._shelf.open_file(job.id, job.fence, found["sha256"]), path, found["size"], etag)
 
@@ -332,7 +337,7 @@ def _attached(blocks: Iterable[bytes], name: str, media_type: str) -> Iterable[b
     """`blocks` as a file that a browser saves."""
     response.content_type = media_type
     response.set_header("Content-Disposition", wire.attachment(name))
-    return blocks
+    return streams.downloads.hold(blocks)
 
 
 def _log_format() -> tuple[Callable[[Iterable[OutputChunk], int], Iterator[bytes]], str]:

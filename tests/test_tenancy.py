@@ -30,8 +30,8 @@ class Row:
     """How a route is asked for something of tenant acme's, and what that is to another tenant.
 
     hidden: 404, as if it had never been. apart: an answer in which acme does not occur. refused: 403, for no tenant.
-    good: what the owner gets, if not 2xx. raw: a body that is no JSON. named: it is found by a name that each tenant has
-    for itself, and so has a key of all tenants.
+    good: what the owner gets, if not 2xx. raw: a body that is no JSON. named: found by a name that each tenant has for
+    itself, and so has a key of all tenants.
     """
 
     path: str
