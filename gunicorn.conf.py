@@ -15,10 +15,12 @@ backlog = 2048
 
 #: One process more than it needs: parsing holds Python's lock, and one that is killed leaves the other answering.
 workers = 2
-#: Requests at once in each process. A thread waits for Redis (0.2 ms) or for a slow client (up to READ_SECONDS), so
-#: there are many; they are made on demand.
+#: Requests at once in each process. A thread waits for Redis (0.2 ms), for a long body (16 of them at most, see
+#: server.py) or for the reader of a download (32 at most, see app.py); so 16 are always there for everything else. They
+#: are made on demand.
 threads = 64
-#: Connections a process holds, threads and idle ones together.
+#: Connections a process holds: served, arriving and idle ones together. Beyond them the backlog waits. At 64 KB for what
+#: may be arriving on each, that is 125 MB; what is more is cut off at MAX_GATHERED_BYTES.
 worker_connections = 2000
 #: Idle connections stay this long (s): longer than the 2 s between a client's polls, so polling opens no new ones.
 keepalive = 30
