@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import time
 from collections.abc import Callable, Iterable
@@ -32,15 +33,22 @@ def tell(taken: Iterable[Taken]) -> None:
         response.set_header(name, value)
 
 
-def client_address(environ: dict[str, Any], trusted: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> str:
+Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
+
+def client_address(environ: dict[str, Any], trusted: Networks) -> str:
     """Whose request this is: the peer, or what a trusted proxy says that its own peer was.
 
     Of X-Forwarded-For only the part that trusted proxies wrote counts: the last entry that is not one of them. An IPv6
     network of /64, which one customer has, is one address.
     """
-    chain = [str(environ.get("REMOTE_ADDR", "")), *_forwarded(environ.get("HTTP_X_FORWARDED_FOR", ""))]
+    return _client_address(environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", ""), trusted)
+
+
+@functools.lru_cache(maxsize=1_000)
+def _client_address(peer: str, forwarded: str, trusted: Networks) -> str:
     seen = ""
-    for text in chain:
+    for text in (peer, *_forwarded(forwarded)):
         try:
             address = ipaddress.ip_address(text)
         except ValueError:

@@ -6,6 +6,7 @@ rebinding) is not one of ours, and what a page sends is told by its Origin.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -37,6 +38,7 @@ class Origins:
         """`*` among the hosts stands for any, `*.host` for one name below a host."""
         self._hosts = frozenset(host.lower() for host in hosts)
         self._pages = frozenset(page.lower() for page in pages)
+        self._is_ours = functools.lru_cache(maxsize=1_000)(self._names_us)
 
     def admit(self) -> None:
         """Let the current request through; answer a browser's question before an allowed page's request (preflight).
@@ -65,7 +67,7 @@ class Origins:
             response.set_header("Access-Control-Allow-Origin", request.get_header("Origin"))
             response.set_header("Access-Control-Expose-Headers", _READABLE)
 
-    def _is_ours(self, host: str) -> bool:
+    def _names_us(self, host: str) -> bool:
         """Whether a Host names this service. Addresses and names without public DNS always do: no page has such."""
         named = _HOST.fullmatch(host)
         name = named[1].lower() if named else ""

@@ -245,4 +245,4 @@ def test_whose_request(peer: str, forwarded: str, address: str) -> None:
 
     environ = {"REMOTE_ADDR": peer, "HTTP_X_FORWARDED_FOR": forwarded}
 
-    assert client_address(environ, [ipaddress.ip_network("10.0.0.0/8")]) == address
+    assert client_address(environ, (ipaddress.ip_network("10.0.0.0/8"),)) == address
