@@ -19,8 +19,8 @@ workers = 2
 #: server.py) or for the reader of a download (32 at most, see app.py); so 16 are always there for everything else. They
 #: are made on demand.
 threads = 64
-#: Connections a process holds: served, arriving and idle ones together. Beyond them the backlog waits. At 64 KB for what
-#: may be arriving on each, that is 125 MB; what is more is cut off at MAX_GATHERED_BYTES.
+#: Connections a process holds: served, arriving and idle ones together. Beyond them the backlog waits. What they send
+#: is held up to MAX_GATHERED_BYTES in all, see server.py.
 worker_connections = 2000
 #: Idle connections stay this long (s): longer than the 2 s between a client's polls, so polling opens no new ones.
 keepalive = 30
