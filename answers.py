@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from bottle import request, response
 
+import outflow
 import rates
-import streams
 import wire
 from errors import ChefError, InvalidRequest, Mistake, QueueFull, QuotaExceeded, RateLimited, Unauthorized
 from jobs import iso
@@ -121,7 +121,7 @@ def file_answer(stream: BinaryIO, path: str, size: int, etag: str) -> Iterable[b
     if sent.start == sent.end:  # Bottle closes no body that yields nothing
         stream.close()
         return []
-    return streams.downloads.hold(wire.FilePart(stream, sent))
+    return outflow.downloads.hold(wire.FilePart(stream, sent))
 
 
 def answering(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -161,7 +161,7 @@ def _headers_of(error: ChefError, code: str) -> dict[str, str]:
         return {"WWW-Authenticate": 'Bearer realm="chef-workers"'}
     if isinstance(error, RateLimited):
         return {"Retry-After": str(error.retry_after_s), **rates.headers(error.taken)}
-    if isinstance(error, QueueFull | QuotaExceeded | streams.Busy):
+    if isinstance(error, QueueFull | QuotaExceeded | outflow.Busy):
         return {"Retry-After": str(error.retry_after_s)}
     if isinstance(error, wire.RangeUnsatisfiable):
         return {"Content-Range": f"bytes */{error.size}"}

@@ -16,7 +16,7 @@ from bottle import Bottle, HTTPError, request, response
 import intake
 import logview
 import meter
-import streams
+import outflow
 import upkeep
 import wire
 from answers import answering, file_answer, idempotency_key, json_answer, now, problem, whole_number
@@ -255,7 +255,7 @@ class Api:
         response.content_type = media_type
         response.set_header("X-Next-Offset", str(max(offset, job.log_lines)))
         response.set_header("X-Log-Complete", "true" if job.status.is_final else "false")
-        return streams.downloads.hold(show(itertools.chain(first, itertools.chain.from_iterable(pages)), offset))
+        return outflow.downloads.hold(show(itertools.chain(first, itertools.chain.from_iterable(pages)), offset))
 
     def artifacts(self, job_id: str) -> bytes:
         """What the job produced, with where to get it and until when; and how much all jobs keep, of what they may."""
@@ -337,7 +337,7 @@ def _attached(blocks: Iterable[bytes], name: str, media_type: str) -> Iterable[b
     """`blocks` as a file that a browser saves."""
     response.content_type = media_type
     response.set_header("Content-Disposition", wire.attachment(name))
-    return streams.downloads.hold(blocks)
+    return outflow.downloads.hold(blocks)
 
 
 def _log_format() -> tuple[Callable[[Iterable[OutputChunk], int], Iterator[bytes]], str]:

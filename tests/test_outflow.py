@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import streams
+import outflow
 from artifacts import Shelf
+from outflow import Busy, Streams
 from store import Store
-from streams import Busy, Streams
 from tests.api_cases import FILES, client, finish
 from tests.store_cases import claimed
 
@@ -55,7 +55,7 @@ def test_downloads_give_their_places_back(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rest: str
 ) -> None:
     """Logs, files and archives can be had again and again, whole, in part, by HEAD and when they are empty."""
-    monkeypatch.setattr(streams, "downloads", Streams(1))
+    monkeypatch.setattr(outflow, "downloads", Streams(1))
     shelf = Shelf(tmp_path)
     api = client(store, shelf)
     job = finish(store, shelf, claimed(store), FILES)
@@ -67,7 +67,7 @@ def test_downloads_give_their_places_back(
 
 def test_busy(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With all places taken, a download is 503 with a moment to come back, and everything else goes on."""
-    monkeypatch.setattr(streams, "downloads", Streams(0))
+    monkeypatch.setattr(outflow, "downloads", Streams(0))
     shelf = Shelf(tmp_path)
     api = client(store, shelf)
     job = finish(store, shelf, claimed(store), FILES)
