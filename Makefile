@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo run test check fast fix chaos hostile doctor bench secrets compose-images mon profile config clean
+.PHONY: help demo run test check fast fix chaos hostile doctor bench api secrets compose-images mon profile config clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,6 +44,12 @@ fix: $(VENV)/ready ## format, and mend what the linter can
 bench: $(VENV)/ready ## measure against the bare host, plain docker run and other queues (see bench/README.md)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 	@$(RUN) -m bench
+
+api: $(VENV)/ready ## write what is made from the API's own description: docs/api.md and examples/ts-client
+	@$(RUN) cli.py reference > docs/api.md
+	@cd examples/ts-client && npm ci --silent --no-audit --no-fund --ignore-scripts
+	@$(RUN) cli.py openapi > examples/ts-client/openapi.json
+	@cd examples/ts-client && npm run --silent generate && npm run --silent check
 
 doctor: $(VENV)/ready ## say what this host lacks, and the fix of each
 	@$(RUN) cli.py doctor

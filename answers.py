@@ -17,7 +17,7 @@ import outflow
 import rates
 import wire
 from errors import ChefError, InvalidRequest, Mistake, QueueFull, QuotaExceeded, RateLimited, Unauthorized
-from jobs import iso
+from jobs import Job, iso
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "storage_failed": (500, "The disk that keeps artifacts fails"),
     "source_unavailable": (502, "The server that has the job's files does not give them"),
     "busy": (503, "Too many downloads are under way"),
+    "crowded": (503, "As many callers as may be wait or look on"),
     "store_unavailable": (503, "The job store does not answer"),
     "disk_low": (503, "The disk is nearly full"),
     "store_unsuitable": (503, "The job store cannot keep jobs"),
@@ -80,6 +81,11 @@ def json_answer(body: dict[str, Any], status: int = 200) -> bytes:
     response.status = status
     response.content_type = "application/json"
     return _compact(body).encode()
+
+
+def created(job: Job) -> dict[str, Any]:
+    """What a submission is answered with."""
+    return {"jobId": job.id, "type": job.type, "status": job.status, "createdAt": iso(job.created_ms)}
 
 
 def now() -> str | None:
@@ -142,20 +148,28 @@ def answering(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 def problem_of(error: ChefError) -> bytes:
     """The answer that an error of ours leads to."""
-    code = error.code if error.code in PROBLEMS else "internal_error"
+    code = _code_of(error)
     for name in _OF_THE_BODY:
         response.headers.pop(name, None)
     if code in _OURS:
         log.error("request %s: %s: %s", request.environ["chef.request_id"], type(error).__name__, error)
     for name, value in _headers_of(error, code).items():
         response.set_header(name, value)
-    mistakes = error.mistakes if isinstance(error, InvalidRequest) else []
-    return problem(code, str(error), mistakes)
+    return _answered(problem_document(error))
+
+
+def problem_document(error: ChefError) -> dict[str, Any]:
+    """What is said about an error of ours."""
+    return _document(_code_of(error), str(error), error.mistakes if isinstance(error, InvalidRequest) else [])
+
+
+def _code_of(error: ChefError) -> str:
+    return error.code if error.code in PROBLEMS else "internal_error"
 
 
 def _headers_of(error: ChefError, code: str) -> dict[str, str]:
     """What tells a program the same as the text."""
-    if code in ("store_unavailable", "store_unsuitable", "disk_low"):
+    if code in ("store_unavailable", "store_unsuitable", "disk_low", "crowded"):
         return {"Retry-After": str(RETRY_SOON_S)}
     if isinstance(error, Unauthorized):
         return {"WWW-Authenticate": 'Bearer realm="chef-workers"'}
@@ -169,7 +183,12 @@ def _headers_of(error: ChefError, code: str) -> dict[str, str]:
 
 
 def problem(code: str, detail: str = "", mistakes: Iterable[Mistake] = ()) -> bytes:
-    """An RFC 9457 document. `error` and `message` repeat the detail for clients that look there."""
+    """An RFC 9457 document as this request's answer."""
+    return _answered(_document(code, detail, mistakes))
+
+
+def _document(code: str, detail: str, mistakes: Iterable[Mistake]) -> dict[str, Any]:
+    """`error` and `message` repeat the detail for clients that look there."""
     status, title = PROBLEMS[code]
     detail = _OURS.get(code) or detail or f"{title}."
     problem: dict[str, Any] = {
@@ -185,6 +204,10 @@ def problem(code: str, detail: str = "", mistakes: Iterable[Mistake] = ()) -> by
     }
     if listed := [{"pointer": mistake.pointer, "detail": mistake.detail} for mistake in mistakes]:
         problem["errors"] = listed
-    body = json_answer(problem, status)
+    return problem
+
+
+def _answered(problem: dict[str, Any]) -> bytes:
+    body = json_answer(problem, problem["status"])
     response.content_type = "application/problem+json"
     return body

@@ -2,46 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from bottle import Bottle, HTTPError, request, response
 
+import batch
 import intake
-import logview
+import joblog
 import meter
+import openapi
 import outflow
+import reference
 import upkeep
 import wire
-from answers import answering, file_answer, idempotency_key, json_answer, now, problem, whole_number
+from answers import answering, created, file_answer, idempotency_key, json_answer, now, problem
 from artifacts import Shelf
 from bundle import Bundles
 from clock import Clock
 from config import VERSION, Settings
 from deliveries import Deliveries
 from earlier import Earlier
-from errors import ArtifactNotFound, DiskLow, InvalidRequest, Mistake, StoreUnavailable
+from errors import ArtifactNotFound, ChefError, DiskLow, StoreUnavailable
 from exposition import Exposition
 from functions import Functions
 from guard import Guard, caller, own
+from handover import AT_STOP
 from health import Health
 from inbox import Inbox
-from jobs import Artifact, Job, OutputChunk, Request, Status, iso
+from jobs import Artifact, Job, Request, Status, iso
 from keys import Keys
+from listing import Listing
+from live import Live
 from metrics import Tally
 from operations import Operations
 from origins import Origins
 from preview import Previews
+from query import Query
 from schedules import Schedules
 from sending import Sending
 from store import Store, Submitted
+from streams import Streams
 from submission import Options
+from watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +70,9 @@ UNROUTED = {
     405: "method_not_allowed",
     421: "host_refused",
 }
+
+#: What is taken for a job's id: anything but the names that stand at its place.
+JOB_ID = r"<job_id:re:(?!(?:batch|replay)(?:/|$))[^/]+>"
 
 Submit = Callable[[Request, Options], Submitted]
 
@@ -104,11 +117,43 @@ def create_app(
     tally: Tally | None = None,
 ) -> Bottle:
     """The API over its parts. `submit` stores a job and returns its record; `tally` counts requests."""
-    api = Api(settings, store, shelf, submit)
+    app = Bottle()
+    app.uninstall(True)  # its plugins turn dicts into answers; ours are bytes already
+    known = routes(settings, store, shelf, submit)
+    guard = Guard(store, settings.conditions)
+    origins = Origins(settings.conditions.hosts, settings.conditions.origins)
+    for method, path, handler, scope in known.table:
+        path = path.replace("<job_id>", JOB_ID)  # noqa: PLW2901
+        answer = answering(guard.over(scope, handler))
+        for prefix in ("/api", "/api/v1") if path.startswith("/api") else ("",):
+            app.route(path.replace("/api", prefix, 1), method, answer, scope=scope)
+    app.default_error_handler = _unrouted
+    app.add_hook("before_request", functools.partial(_begin, io_seconds))
+    app.add_hook("before_request", lambda: known.lead(request.environ))
+    app.add_hook("before_request", origins.admit)
+    app.add_hook("after_request", functools.partial(_end, tally or Tally(), guard, origins))
+    return app
+
+
+class Routes(NamedTuple):
+    """Every route (method, path, what answers, and the scope of the key that it wants), and their description.
+
+    `lead` changes the path of a request before it is routed.
+    """
+
+    table: list[openapi.Route]
+    description: dict[str, Any]
+    lead: Callable[[dict[str, Any]], None]
+
+
+def routes(settings: Settings, store: Store, shelf: Shelf, submit: Submit) -> Routes:
+    """The parts of the API, put together; nothing is opened."""
+    watch, streams = onlookers(settings, store)
+    log_of, listing, live = joblog.JobLogs(store), Listing(store), Live(store, watch, streams)
+    api = Api(settings, store, shelf, submit, watch)
     operate = Operations(store, shelf)
     delivered = Deliveries(store, settings.endpoints)
-    clock = Clock(store, submit, api.bounds)
-    planned = Schedules(store, clock, api.bounds, settings.body_bytes)
+    planned = Schedules(store, Clock(store, submit, api.bounds), api.bounds, settings.body_bytes)
     health = Health(store, shelf, settings.min_free_disk)
     exposed = Exposition(store, shelf, VERSION)
     trees = Shelf(settings.data_dir / "functions")
@@ -116,11 +161,8 @@ def create_app(
     bundles = Bundles(settings, store)
     previews = Previews(settings, store, shelf)
     keys = Keys(store)
-    guard = Guard(store, settings.conditions)
-    origins = Origins(settings.conditions.hosts, settings.conditions.origins)
-    app = Bottle()
-    app.uninstall(True)  # its plugins turn dicts into answers; ours are bytes already
-    for method, path, handler, scope in (
+    description = Description()
+    table: list[openapi.Route] = [
         ("GET", "/", api.about, "open"),
         ("GET", "/livez", health.live, "open"),
         ("GET", "/readyz", health.ready, "open"),
@@ -132,8 +174,12 @@ def create_app(
         ("GET", "/api/stats", api.stats, "read"),
         ("POST", "/api/jobs", api.create_job, "submit"),
         ("PUT", "/api/uploads", api.sending.upload, "submit"),
+        ("GET", "/api/jobs", listing.jobs, "read"),
+        ("POST", "/api/jobs/batch", api.create_jobs, "submit"),
         ("GET", "/api/jobs/<job_id>", api.job, "read"),
-        ("GET", "/api/jobs/<job_id>/logs", api.logs, "read"),
+        ("GET", "/api/jobs/<job_id>/logs", log_of.log, "read"),
+        ("GET", "/api/jobs/<job_id>/events", live.of_job, "read"),
+        ("GET", "/api/events", live.of_all, "read"),
         ("GET", "/api/jobs/<job_id>/artifacts", api.artifacts, "read"),
         ("GET", "/api/jobs/<job_id>/artifacts.tar.gz", api.archive, "read"),
         ("GET", "/api/jobs/<job_id>/artifacts.zip", api.zip_archive, "read"),
@@ -173,24 +219,51 @@ def create_app(
         ("GET", "/api/keys", keys.listed, "admin"),
         ("POST", "/api/keys", keys.create, "admin"),
         ("DELETE", "/api/keys/<key_id>", keys.revoke, "admin"),
-    ):
-        counts_itself = handler == api.create_job  # in the call that stores the job
-        app.route(path, method, answering(guard.over(scope, handler, counts_itself=counts_itself)), scope=scope)
-    app.default_error_handler = _unrouted
-    app.add_hook("before_request", functools.partial(_begin, io_seconds))
-    app.add_hook("before_request", lambda: previews.lead(request.environ))
-    app.add_hook("before_request", origins.admit)
-    app.add_hook("after_request", functools.partial(_end, tally or Tally(), guard, origins))
-    return app
+        ("GET", "/api/openapi.json", description.json, "open"),
+        ("GET", "/docs", description.page, "open"),
+    ]
+    description.document = openapi.document(table, bounds(settings), VERSION, settings.max_wait)
+    return Routes(table, description.document, previews.lead)
+
+
+def onlookers(settings: Settings, store: Store) -> tuple[Watch, Streams]:
+    """Who watches what happens to jobs, and who shows it; both end with the server."""
+    watch, streams = Watch(store, settings.max_waiting), Streams(store, settings.max_streams)
+    watch.onlooker = streams.tell
+    AT_STOP.extend((watch.stop, streams.stop))
+    return watch, streams
+
+
+def bounds(settings: Settings) -> intake.Bounds:
+    """What a submission may hold."""
+    return intake.Bounds(settings.max_files, settings.max_project_bytes, tuple(settings.endpoints), settings.allowance)
+
+
+class Description:
+    """The description of the API: for programs, and as a page."""
+
+    document: dict[str, Any]
+
+    def json(self) -> bytes:
+        """This API, described as OpenAPI 3.1."""
+        return json_answer(self.document)
+
+    def page(self) -> bytes:
+        """This API, described for people."""
+        response.content_type = "text/html; charset=utf-8"
+        response.set_header("Content-Security-Policy", reference.POLICY)
+        return reference.page(self.document)
 
 
 class Api:
     """One method for each route, in the order of the table above."""
 
-    def __init__(self, settings: Settings, store: Store, shelf: Shelf, submit: Submit) -> None:
+    def __init__(self, settings: Settings, store: Store, shelf: Shelf, submit: Submit, watch: Watch) -> None:
         """Keep the parts; nothing is opened."""
         self._endpoints = tuple(settings.endpoints)
-        self.bounds = intake.Bounds(settings.max_files, settings.max_project_bytes, self._endpoints, settings.allowance)
+        self.bounds = bounds(settings)
+        self._max_wait = settings.max_wait
+        self._body_bytes = settings.body_bytes
         self._min_free_disk = settings.min_free_disk
         self._keep_ms = int(settings.keep_days * 86_400_000)
         self._keep_bytes = settings.keep_bytes
@@ -205,6 +278,8 @@ class Api:
             Earlier(store, shelf),
             self._require_room,
         )
+        self._watch = watch
+        self._logs = joblog.JobLogs(store)
 
     def about(self) -> bytes:
         """What answers here."""
@@ -221,16 +296,34 @@ class Api:
             body |= {"queues": queues, "counters": counters}
         return json_answer(body)
 
+    @meter.counting
     def create_job(self) -> bytes:
         """Take a submission: 201 for a new job, which is stored then; 200 if it means one that is there already."""
+        seconds = self._wait_seconds()
         sent = self.sending.received()
         bring = self.sending.bring if sent.attached is None else lambda _: sent.attached
         wanted, options = intake.parse(sent.body, self.bounds, bring, sent.attached is not None)
-        taken = self.submit(wanted, self._identified(options, sent.digest))
-        job = taken.job
-        response.set_header("Location", f"/api/jobs/{job.id}")
-        created = {"jobId": job.id, "type": job.type, "status": job.status, "createdAt": iso(job.created_ms)}
-        return json_answer(created, 201 if taken.created else 200)
+        with self._watch.place() if seconds else contextlib.nullcontext():
+            taken = self.submit(wanted, self._identified(options, sent.digest))
+            response.set_header("Location", f"/api/jobs/{taken.job.id}")
+            shown = self._ended(taken.job.id, seconds).to_json() if seconds else created(taken.job)
+        return json_answer(shown, 201 if taken.created else 200)
+
+    def create_jobs(self) -> bytes:
+        """Take up to a hundred submissions: 200, and for each what it would have been answered alone."""
+        Query().check()
+        wire.require_json(request.environ)
+        listed = batch.submissions(wire.read_body(request.environ, self._body_bytes))
+        self._require_room()
+        check = functools.partial(intake.check, bounds=self.bounds, bring=self.sending.bring)
+        key = idempotency_key()
+        identify = self._identified if not key else lambda options, digest: batch.keyed(options, key, digest)
+        results = batch.submit(listed, check, identify, self._submit_all)
+        return json_answer({"results": results, "created": sum(each["httpStatus"] == 201 for each in results)})
+
+    def _submit_all(self, checked: list[batch.Checked]) -> list[Submitted | ChefError]:
+        owner = caller().owner
+        return self._store.submit_all([(wanted, dataclasses.replace(each, tenant=owner)) for wanted, each in checked])
 
     def submit(self, wanted: Request, options: Options) -> Submitted:
         """Take a caller's job in, if there is room on the disk. Raises DiskLow, and what tasks.submit raises."""
@@ -241,21 +334,19 @@ class Api:
 
     def job(self, job_id: str) -> bytes:
         """The record of a job; of one that waits, also why."""
+        asked = Query()
+        seconds, included = asked.wait_seconds(self._max_wait), asked.words("include", ("logs", "result"))
+        asked.check()
         job = self._job(job_id)
-        waiting = self._store.waiting(job_id) if job.status is Status.PENDING else None
-        return json_answer({**job.to_json(), **({"waiting": waiting.to_json()} if waiting else {})})
-
-    def logs(self, job_id: str) -> Iterable[bytes]:
-        """The log from line `offset` on, as far as it goes now; X-Next-Offset is where to go on."""
-        offset = whole_number("offset")
-        show, media_type = _log_format()
-        job = self._job(job_id)
-        pages = self._log_pages(job, offset)
-        first = next(pages, [])  # before the answer begins, so that a store that is away makes a 503
-        response.content_type = media_type
-        response.set_header("X-Next-Offset", str(max(offset, job.log_lines)))
-        response.set_header("X-Log-Complete", "true" if job.status.is_final else "false")
-        return outflow.downloads.hold(show(itertools.chain(first, itertools.chain.from_iterable(pages)), offset))
+        if seconds and not job.status.is_final:
+            with self._watch.place():
+                job = self._ended(job_id, seconds)
+        record = job.to_json()
+        if job.status is Status.PENDING and (waiting := self._store.waiting(job_id)):
+            record["waiting"] = waiting.to_json()
+        if "logs" in included:
+            record["logs"]["text"] = self._logs.end_of(job)
+        return json_answer(record)
 
     def artifacts(self, job_id: str) -> bytes:
         """What the job produced, with where to get it and until when; and how much all jobs keep, of what they may."""
@@ -316,17 +407,19 @@ class Api:
             return dataclasses.replace(options, fingerprint=digest if self._same_request else "")
         return dataclasses.replace(options, idempotency_key=key, body_hash=digest)
 
+    def _wait_seconds(self) -> int:
+        asked = Query()
+        seconds = asked.wait_seconds(self._max_wait)
+        asked.check()
+        return seconds
+
+    def _ended(self, job_id: str, seconds: int) -> Job:
+        """The job once it has ended, or as it is when the time is over."""
+        response.set_header("Preference-Applied", f"wait={seconds}")
+        return self._watch.end_of(job_id, seconds)
+
     def _job(self, job_id: str) -> Job:
         return own(self._store, job_id)
-
-    def _log_pages(self, job: Job, offset: int) -> Iterator[list[OutputChunk]]:
-        """The log from `offset` to where it ended when `job` was read: later lines belong to the next request."""
-        while offset < job.log_lines:
-            page = [chunk for chunk in self._store.log(job.id, offset) if chunk.end_line <= job.log_lines]
-            if not page:
-                return
-            yield page
-            offset = page[-1].end_line
 
 
 def _kept(job: Job) -> list[Artifact]:
@@ -338,15 +431,6 @@ def _attached(blocks: Iterable[bytes], name: str, media_type: str) -> Iterable[b
     response.content_type = media_type
     response.set_header("Content-Disposition", wire.attachment(name))
     return outflow.downloads.hold(blocks)
-
-
-def _log_format() -> tuple[Callable[[Iterable[OutputChunk], int], Iterator[bytes]], str]:
-    named = request.query.get("format")
-    if named not in (None, "text", "ndjson"):
-        raise InvalidRequest([Mistake("?format", "format must be text or ndjson.")])
-    if named == "ndjson" or (not named and "application/x-ndjson" in request.get_header("Accept", "")):
-        return logview.as_ndjson, "application/x-ndjson"
-    return logview.as_text, "text/plain; charset=utf-8"
 
 
 def _unrouted(error: HTTPError) -> bytes:

@@ -84,9 +84,11 @@ class Shelf:
 
     def free_bytes(self) -> int:
         """Room on the disk that keeps the artifacts. Raises StorageFailed."""
-        folder = next(path for path in (self._root, *self._root.absolute().parents) if path.exists())
         with _disk_errors("cannot ask for the disk's room"):
-            return shutil.disk_usage(folder).free
+            try:
+                return shutil.disk_usage(self._root).free
+            except FileNotFoundError:  # nothing was kept yet
+                return shutil.disk_usage(next(path for path in self._root.absolute().parents if path.exists())).free
 
     def remove(self, job_id: str) -> None:
         """Remove everything of a job; nothing to remove is fine. Raises JobNotFound, StorageFailed."""

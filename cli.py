@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -11,14 +12,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import config
 import demo
 import doctor
 import keys
 import machine
+import reference
 import secret_settings
 import stack
+from app import routes
+from artifacts import Shelf
 from config import Settings
 from errors import ChefError
 from executor import Executor
@@ -136,6 +141,25 @@ def manage_keys(settings: Settings, chosen: argparse.Namespace) -> int:
     return 0
 
 
+def print_reference(_: Settings) -> int:
+    """Print docs/api.md: the API of a service with the usual settings."""
+    print(reference.markdown(usual_description()), end="")
+    return 0
+
+
+def print_openapi(_: Settings) -> int:
+    """Print the description that clients are made from."""
+    print(json.dumps(usual_description(), indent=2))
+    return 0
+
+
+def usual_description() -> dict[str, Any]:
+    """The API of a service with the usual settings; nothing is opened."""
+    settings = config.load({})
+    store = Store(settings.redis_url)
+    return routes(settings, store, Shelf(settings.data_dir), store.submit).description
+
+
 def say(text: str) -> None:
     """One line about the set-up."""
     print(f"  {text}", flush=True)
@@ -149,6 +173,8 @@ COMMANDS: dict[str, tuple[Callable[[Settings], int], str]] = {
     "demo": (run_demo, "build examples/react-app through the service and show it live"),
     "run": (serve, "serve until Ctrl-C"),
     "images": (make_images, "make the job images"),
+    "reference": (print_reference, "print docs/api.md"),
+    "openapi": (print_openapi, "print the description of the API"),
     "base": (show_base, "print the image that the service's own image is built on"),
     "worker": (work, "run jobs until SIGTERM"),
     "worker-health": (worker_health, "whether a worker of this machine lives"),

@@ -162,6 +162,13 @@ class ApiSettings(_Group):
         description="Hosts, or host:port, that a job's snapshotUrl may lead to, separated by comma or space; default: "
         "those of CONVEX_URL and CONVEX_SITE_URL.",
     )
+    max_wait: int = Field(
+        60, ge=0, le=600, description="How long a request may wait for the end of a job (seconds); 0: not at all."
+    )
+    max_waiting: int = Field(
+        64, ge=1, le=1_000, description="Most requests that may wait for the end of a job, in each of two processes."
+    )
+    max_streams: int = Field(1_000, ge=1, le=10_000, description="Most event streams in each of two processes.")
     same_request_is_same_job: bool = Field(
         True,
         description="Whether the same POST again within a minute, while the first job is not finished and without an "

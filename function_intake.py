@@ -21,7 +21,7 @@ from calls import MAX_EVENT_BYTES, MAX_HANDLER, RUNTIMES, Call
 from errors import InvalidRequest, Mistake
 from jobs import JobType, Request
 from submission import Options
-from tree import token
+from tree import Tree, token
 
 Bounds = intake.Bounds
 
@@ -81,8 +81,10 @@ class FunctionSubmission(intake.Submission):
     data: FunctionData  # type: ignore[assignment]  # of another kind than a project's
 
 
-def parse(document: Mapping[str, Any], bounds: Bounds) -> tuple[Request, Options]:
+def parse(document: Mapping[str, Any], bounds: Bounds, attached: bool = False) -> tuple[Request, Options]:
     """A call with its code, as POST /api/jobs takes it. Raises InvalidRequest, as all of these do."""
+    if attached:
+        raise InvalidRequest([Mistake("#/data/files", "A function has its code in files, not in a part of the body.")])
     submission = _checked(FunctionSubmission, FunctionData, document, bounds)
     data: FunctionData = submission.data
     request = _request(submission, data)
@@ -216,9 +218,11 @@ def _package_mistakes(packages: dict[str, Any]) -> Iterator[Mistake]:
 def _request(submission: Any, data: VersionData) -> Request:
     """All but the call."""
     times = {"command_s": data.timeout_ms / 1000} if data.timeout_ms else {}
+    tree = Tree.from_json(data.files)
     return Request(
         type=JobType.FUNCTION,
-        files=data.files,
+        files=tree.files,
+        binary=tree.binary,
         priority=submission.priority,
         dependencies=_dependencies(data),
         env=data.env,

@@ -17,7 +17,7 @@ from calls import is_name, shown_name
 from errors import ChefError, FunctionNotFound, FunctionNotReady, InvalidRequest, JobNotFound, Mistake
 from guard import caller
 from intake import Bounds, read_json
-from jobs import Job, Package, Quota, Request, Status, iso, new_id
+from jobs import Job, Quota, Request, Status, iso, new_id
 from store import Function, Store, Submitted, Version
 from submission import Options
 from waiting import wait_for_end
@@ -49,7 +49,7 @@ class Functions:
         name, seconds = _checked(name), _wait_seconds()
         wire.require_json(request.environ)
         wanted = function_intake.version(wire.read_body(request.environ, self._body_bytes), self._bounds, name)
-        job_id, kept = new_id(), replace(wanted, files={})
+        job_id, kept = new_id(), replace(wanted, files={}, binary={})
         number, unused = self._store.put_version(name, kept, job_id, self._quota)
         self._discard(unused)
         self._make(wanted, number, job_id)
@@ -102,7 +102,7 @@ class Functions:
         """Forget a function with all its versions; calls that wait find it gone. Files first, as with jobs."""
         name = _checked(name)
         found = self._store.function(name)
-        self._discard(version.package for version in found.versions if version.package)
+        self._discard(version.job_id for version in found.versions)
         self._discard(self._store.remove_function(name))
         response.status = 204
         return b""
@@ -152,9 +152,10 @@ class Functions:
             return {}
         return {"state": "failed", "reason": job.reason, "message": job.message}
 
-    def _discard(self, packages: Iterable[Package]) -> None:
-        for package in packages:
-            self._shelf.remove(package.job_id)
+    def _discard(self, job_ids: Iterable[str]) -> None:
+        """Remove the trees that these jobs have made, or are about to make."""
+        for job_id in job_ids:
+            self._shelf.remove(job_id)
 
 
 def _checked(name: str) -> str:

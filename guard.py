@@ -112,12 +112,13 @@ class Guard:
         self._known: dict[str, _Known] = {}
         self._used: dict[str, float] = {}
 
-    def over(self, wanted: str, handler: Callable[..., Any], *, counts_itself: bool = False) -> Callable[..., Any]:
+    def over(self, wanted: str, handler: Callable[..., Any]) -> Callable[..., Any]:
         """`handler`, for callers who may: `open`, or a scope; with ` all` behind it a key of all tenants is needed.
 
         What is open is not counted: a probe of the health must not be refused for what others ask.
         """
         scope, _, everywhere = wanted.partition(" ")
+        counts_itself = getattr(handler, "counts_itself", False)  # see meter.counting
 
         @functools.wraps(handler)
         def guarded(**places: str) -> Any:

@@ -1,6 +1,7 @@
 """How gunicorn serves the API: gunicorn -c gunicorn.conf.py "app:wsgi()". Each number with its reason."""
 
 import faulthandler
+import resource
 import signal
 
 import logs
@@ -15,13 +16,16 @@ backlog = 2048
 
 #: One process more than it needs: parsing holds Python's lock, and one that is killed leaves the other answering.
 workers = 2
-#: Requests at once in each process. A thread waits for Redis (0.2 ms), for a long body (16 of them at most, see
-#: server.py) or for the reader of a download (32 at most, see app.py); so 16 are always there for everything else. They
-#: are made on demand.
-threads = 64
-#: Connections a process holds: served, arriving and idle ones together. Beyond them the backlog waits. What they send
-#: is held up to MAX_GATHERED_BYTES in all, see server.py.
-worker_connections = 2000
+#: Requests at once in each process. A thread waits for Redis (0.2 ms), for a long body (a quarter of them at most, see
+#: server.py) or for the reader of a download (32 at most, see outflow.py); the rest is there for everything else. They
+#: are made on demand. Those who wait for the end of a job come on top.
+threads = 64 + settings.max_waiting
+#: Connections a process holds: served, arriving and idle ones, and event streams. What arrives is held up to
+#: MAX_GATHERED_BYTES in all, see server.py.
+worker_connections = 2000 + settings.max_streams
+#: Each of them is an open file; the usual bound of 1,024 is for programs that never thought about it.
+open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(open_files, 2 * worker_connections), open_files))
 #: Idle connections stay this long (s): longer than the 2 s between a client's polls, so polling opens no new ones.
 keepalive = 30
 #: A process whose main loop does not answer for this long (s) is replaced. Requests are not what is timed here.

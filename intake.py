@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import jiter
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 import allowance
@@ -89,10 +89,24 @@ SOURCES = ("uploadId", "snapshotUrl", "fromJob")
 Bring = Callable[[Source], Tree]
 
 
+def _whole(given: Any) -> Any:
+    """JSON knows one kind of number: 5.0 is 5."""
+    if not isinstance(given, dict):
+        return given
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in given.items()
+    }
+
+
 class _Edge(BaseModel):
     """camelCase outside, no unknown fields, no conversions. A description is the rule that a mistake quotes."""
 
     model_config = ConfigDict(strict=True, extra="forbid", alias_generator=to_camel)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_numbers(cls, given: Any) -> Any:
+        return _whole(given)
 
 
 class JobData(_Edge):
@@ -195,7 +209,9 @@ class Submission(_Edge):
         default_factory=dict, description=f"an object of at most {MAX_METADATA_BYTES:,} bytes as JSON"
     )
     retry: RetryWish | None = Field(None, description="an object with attempts and on")
-    limits: dict[str, Any] = Field(default_factory=dict, description=f"an object of {', '.join(allowance.FIELDS)}")
+    limits: Annotated[dict[str, Any], BeforeValidator(_whole)] = Field(
+        default_factory=dict, description=f"an object of {', '.join(allowance.FIELDS)}"
+    )
     webhook: Names | None = Field(
         None, description="the name of an endpoint in the service's settings, a list of such names, or none"
     )
@@ -209,11 +225,18 @@ def parse(body: bytes, bounds: Bounds, bring: Bring | None = None, attached: boo
     Raises:
         InvalidRequest: With all mistakes; beyond the first 50 they are only counted. No mistake quotes a value.
     """
-    document = read_json(body)
+    return check(read_json(body), bounds, bring, attached)
+
+
+def check(
+    document: dict[str, Any], bounds: Bounds, bring: Bring | None = None, attached: bool = False
+) -> tuple[Request, Options]:
+    """What parse does, with JSON that is read already."""
+    _require_few_fields(document)
     if document.get("type") == JobType.FUNCTION:
         import function_intake  # noqa: PLC0415  (it builds on this module)
 
-        return function_intake.parse(document, bounds)
+        return function_intake.parse(document, bounds, attached)
     mistakes: list[Mistake] = []
     try:
         submission = Submission.model_validate(document)
@@ -249,10 +272,14 @@ def read_json(body: bytes) -> dict[str, Any]:
         raise _refused(f"The body must be JSON in UTF-8 without a byte-order mark: {str(error)[:200]}.") from None
     if not isinstance(document, dict):
         raise _refused("The body must be a JSON object.")
+    _require_few_fields(document)
+    return document
+
+
+def _require_few_fields(document: dict[str, Any]) -> None:
     for pointer, fields in (("#", document), ("#/data", document.get("data"))):
         if isinstance(fields, dict) and len(fields) > MAX_FIELDS:
             raise _refused(f"This object has {len(fields):,} fields; at most {MAX_FIELDS} are read.", pointer)
-    return document
 
 
 def _refused(detail: str, pointer: str = "#") -> InvalidRequest:

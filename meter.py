@@ -7,7 +7,7 @@ import functools
 import ipaddress
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from bottle import request, response
 
@@ -18,6 +18,8 @@ from store import Store
 
 MAX_EMPTY = 10_000
 
+H = TypeVar("H", bound=Callable[..., Any])
+
 _DUE = "chef.rates"
 
 
@@ -25,6 +27,12 @@ def due() -> tuple[Rate, ...]:
     """What the handler's own call to the store is to count this request against. Asked for, it counts as done."""
     rates: tuple[Rate, ...] = request.environ.pop(_DUE, ())
     return rates
+
+
+def counting(handler: H) -> H:
+    """Marks a handler that counts its request in a call of its own, through due()."""
+    handler.counts_itself = True  # type: ignore[attr-defined]
+    return handler
 
 
 def tell(taken: Iterable[Taken]) -> None:

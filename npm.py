@@ -7,20 +7,20 @@ import re
 MAX_NAME = 214
 MAX_VERSION = 256
 
-_NAME = re.compile(r"(?:@[A-Za-z0-9][A-Za-z0-9._~-]*/)?[A-Za-z0-9][A-Za-z0-9._~-]*")
+NAME = re.compile(r"(?:@[A-Za-z0-9][A-Za-z0-9._~-]*/)?[A-Za-z0-9][A-Za-z0-9._~-]*")
 _NAMES_TAKEN = {"node_modules", "favicon.ico"}
 _NUMBER = r"(?:[xX*]|\d{1,16})"
 _PARTIAL = rf"{_NUMBER}(?:\.{_NUMBER}){{0,2}}(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?"
 _COMPARATOR = rf"(?:\^|~>?|[<>]=?)? ?[v=]? ?{_PARTIAL}"
-_RANGE = re.compile(rf"(?:{_PARTIAL} - {_PARTIAL}|(?:{_COMPARATOR}(?: {_COMPARATOR})*)?)")
-_TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+RANGE = re.compile(rf"(?:{_PARTIAL} - {_PARTIAL}|(?:{_COMPARATOR}(?: {_COMPARATOR})*)?)")
+TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _ARCHIVES = (".tgz", ".tar", ".tar.gz")
 _GRAMMAR = "must be a semver range, a tag, or npm:<name>@<range>"
 
 
 def package_fault(name: str) -> str | None:
     """What keeps `name` from being a package's name in npm's grammar; None if nothing does."""
-    if len(name) > MAX_NAME or not _NAME.fullmatch(name) or name.lower() in _NAMES_TAKEN:
+    if len(name) > MAX_NAME or not NAME.fullmatch(name) or name.lower() in _NAMES_TAKEN:
         return f"is not a package name in npm's grammar (at most {MAX_NAME} characters)"
     return None
 
@@ -36,6 +36,6 @@ def version_fault(version: str) -> str | None:
             return _GRAMMAR
     if ":" in wanted or "/" in wanted or wanted.startswith(".") or wanted.lower().endswith(_ARCHIVES):
         return f"{_GRAMMAR}; git, file, link, workspace and URL sources are not accepted"
-    if all(_RANGE.fullmatch(part.strip()) for part in wanted.split("||")) or _TAG.fullmatch(wanted):
+    if all(RANGE.fullmatch(part.strip()) for part in wanted.split("||")) or TAG.fullmatch(wanted):
         return None
     return _GRAMMAR

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import http
 import json
+import select
 import selectors
 import socket
 import threading
@@ -18,6 +19,7 @@ from gunicorn import util
 from gunicorn.workers import gthread
 
 from arrivals import Arrival, State
+from handover import AT_STOP, HandedOver
 
 #: How long a request's head, and then all of it, may take to arrive (s): 10 MB at 3 Mbit/s.
 HEAD_SECONDS = 5.0
@@ -80,11 +82,18 @@ def stop_receiving(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RD)
 
 
+def is_shut(connection: socket.socket) -> bool:
+    """True if nothing more is to be received on `connection`, by whoever's will."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
 class ApiWorker(gthread.ThreadWorker):
     """Threads that get requests when they are there; until then one loop gathers all that are on their way.
 
     So clients that stall hold memory, a little, and no thread. Long bodies, and those whose end cannot be seen from the
-    head, are read by threads, of which they get a share: `long_at_once`.
+    head, are read by threads, of which they get a share: `long_at_once`. Connections that are handed over leave them.
     """
 
     deadline = ReadDeadline()
@@ -171,9 +180,10 @@ class ApiWorker(gthread.ThreadWorker):
             self.poller.unregister(conn.sock)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
-        """A thread is done with a connection. Runs in the loop's thread."""
+        """A thread is done with a connection; one that is elsewhere now still counts. Runs in the loop's thread."""
         self._long.discard(conn)
-        super().finish_request(conn, fs)
+        if fs.cancelled() or fs.exception() or not isinstance(fs.result(), HandedOver):
+            super().finish_request(conn, fs)
         while self._long_waiting and len(self._long) < self._long_at_once:
             waiting = self._long_waiting.popleft()
             if waiting in self._arriving:
@@ -204,13 +214,31 @@ class ApiWorker(gthread.ThreadWorker):
             self._drop(conn)
 
     def handle(self, conn: Any) -> Any:
-        """Serve one request of a connection."""
-        with self.deadline.over(conn.sock, HEAD_SECONDS):
-            reusable = super().handle(conn)
+        """Serve one request of a connection, or let go of it if its answer goes on elsewhere."""
+        try:
+            with self.deadline.over(conn.sock, HEAD_SECONDS):
+                reusable = super().handle(conn)
+        except HandedOver as handed:
+            handed.take(conn.sock, functools.partial(self.method_queue.defer, self._closed_elsewhere))
+            return handed
         if reusable is False:
             # gunicorn waits up to 2 s for the client to close, on the one thread that accepts all connections.
             stop_receiving(conn.sock)
         return reusable
+
+    def _keepalive_after(self, conn: Any, keepalive: bool) -> Any:
+        # Data that arrives after the receiving side was shut can be read all the same: a body that came late would be
+        # taken for the next request.
+        return super()._keepalive_after(conn, keepalive and not is_shut(conn.sock))
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM: what would go on for long ends now."""
+        for stop in AT_STOP:
+            stop()
+        super().handle_exit(sig, frame)
+
+    def _closed_elsewhere(self) -> None:
+        self.nr_conns -= 1
 
 
 def _is_late(arrival: Arrival, now: float) -> bool:

@@ -180,8 +180,8 @@ def run_attempt(job: Job, slot: int, lease: Lease) -> Result:
         request = store.request(job.id)
         makes_version = request.call is not None and request.call.makes_version
         files = versions.writer(job) if makes_version else shelf.open(job.id, job.fence)
-        with versions.tree(request.call) as tree:
-            result = executor.run(job, request, limits_of(job, request), slot, Watch(job, lease, files), tree)
+        tree = versions.tree(request.call)
+        result = executor.run(job, request, limits_of(job, request), slot, Watch(job, lease, files), tree)
         return versions.settled(job, request.call, result) if request.call and makes_version else result
     except ArtifactNotFound:
         gone = Reason.FUNCTION_REMOVED

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from collections.abc import Iterator
 from dataclasses import replace
 
 from artifacts import Shelf, Writer
@@ -34,20 +33,19 @@ class Versions:
         """What takes the tree of a job that makes a version."""
         return self._shelf.open(job.id, job.fence)
 
-    @contextlib.contextmanager
-    def tree(self, call: Call | None) -> Iterator[list[bytes]]:
+    def tree(self, call: Call | None) -> list[bytes]:
         """What the call begins with: the tree of its version, if it has one; not read, but mapped.
 
         Raises:
             ArtifactNotFound: The version was removed.
         """
-        if call is None or call.package is None:
-            yield []
-            return
+        if call is None or call.package is None or not call.package.size:
+            return []
         kept = call.package
-        with self._shelf.open_file(kept.job_id, kept.fence, kept.sha256) as file, contextlib.ExitStack() as mapped:
-            content = mapped.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            yield [mapped.enter_context(memoryview(content))]  # type: ignore[list-item]  # sent like bytes
+        with self._shelf.open_file(kept.job_id, kept.fence, kept.sha256) as file:
+            # Never closed: what ends a run early may still hold a part of it, and the map goes with its last user.
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return [memoryview(content)]  # type: ignore[list-item]  # sent like bytes
 
     def settled(self, job: Job, call: Call, result: Result) -> Result:
         """The result of a job that made a version, or did not: its tree is no artifact, but what calls begin with."""

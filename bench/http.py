@@ -1,6 +1,7 @@
-"""Requests per second and their times: the API, the same gunicorn without an application, and Fastify with BullMQ.
+"""Requests per second and their times: the API, the same gunicorn without an application, and two APIs beside it.
 
-POST takes jobs of 1 KB and 100 KB; GET reads the record of a waiting job, and a log of 100 KB. wrk sends, over 16
+They are Fastify with BullMQ, and Flask with RQ under the same gunicorn. POST takes jobs of 1 KB and 100 KB, batch a
+hundred of 1 KB with one request; GET reads the record of a waiting job, and a log of 100 KB. wrk sends, over 16
 connections that stay open. All servers are up all the time and measured in turns, on one Redis server.
 """
 
@@ -31,6 +32,7 @@ from store import Store
 CONNECTIONS = 16
 SECONDS = 2
 SMALL, LARGE = 1_000, 100_000
+BATCH = 100
 #: Where wrk's script writes a number, so that no two jobs are the same.
 NUMBER = "@number@"
 
@@ -65,7 +67,7 @@ def run(rounds: int) -> str:
         contenders = started(parts, folder, server)
         turns = {
             f"{request} | {contender.name}": partial(turn, request, contender, server, folder)
-            for request in ("POST 1 KB", "POST 100 KB", "GET job", "GET log 100 KB")
+            for request in ("POST 1 KB", "POST 100 KB", "batch of 100 × 1 KB", "GET job", "GET log 100 KB")
             for contender in contenders
             if is_fair(request, contender)
         }
@@ -78,7 +80,7 @@ def is_fair(request: str, contender: Contender) -> bool:
     """Reads do not wait for the disk, so one setting is enough; BullMQ keeps logs of another kind."""
     if "log" in request and not contender.has_logs:
         return False
-    return request.startswith("POST") or contender.sync == "everysec"
+    return not request.startswith("GET") or contender.sync == "everysec"
 
 
 def row(name: str, turns: list[Figures]) -> list[str]:
@@ -103,12 +105,15 @@ def started(parts: ExitStack, folder: Path, server: Server) -> list[Contender]:
     theirs = nodejs.environment(folder) | {"BENCH_URL": server.url(5)}
     command = [nodejs.binary(), str(nodejs.installed(folder) / "fastify.mjs")]
     their_url = serve(parts, command, theirs, folder / "fastify.log")
+    rq = {**environment, "BENCH_URL": server.url(6)}
+    rq_url = serve(parts, [*gunicorn, "bench.flask_rq:app"], rq, folder / "flask.log")
     return [
         Contender("gunicorn alone", floor_url, "everysec"),
         Contender("Chef Workers, always", our_url, "always"),
         Contender("Chef Workers, everysec", our_url, "everysec"),
         Contender("Fastify + BullMQ, everysec", their_url, "everysec", has_logs=False),
         Contender("Fastify + BullMQ, always", their_url, "always", has_logs=False),
+        Contender("Flask + RQ, everysec", rq_url, "everysec", has_logs=False),
     ]
 
 
@@ -138,6 +143,9 @@ def turn(request: str, contender: Contender, server: Server, folder: Path) -> Fi
     server.sync(contender.sync)
     if request.startswith("POST"):
         return wrk(contender.url, folder, body(LARGE if "100 KB" in request else SMALL))
+    if request.startswith("batch"):
+        jobs = ", ".join(body(SMALL).replace(NUMBER, f"{NUMBER}-{n}") for n in range(BATCH))
+        return wrk(f"{contender.url}/batch", folder, f'{{"jobs": [{jobs}]}}')
     if contender.name.startswith("gunicorn"):
         return wrk(contender.url + ("/logs" if "log" in request else ""), folder)
     sent = body(SMALL).replace(NUMBER, "")
@@ -186,11 +194,12 @@ def post_script(folder: Path, payload: str) -> str:
     """wrk's own language: POST the payload with a number in it that counts up."""
     (folder / "body").write_text(payload)
     return f"""
-local head, tail = io.open('{folder}/body'):read('*a'):match('^(.-){NUMBER}(.*)$')
+local parts = {{}}
+for part in (io.open('{folder}/body'):read('*a') .. '{NUMBER}'):gmatch('(.-){NUMBER}') do parts[#parts + 1] = part end
 local number, headers = 0, {{ ['Content-Type'] = 'application/json' }}
 request = function()
   number = number + 1
-  return wrk.format('POST', nil, headers, head .. number .. tail)
+  return wrk.format('POST', nil, headers, table.concat(parts, number))
 end
 """
 

@@ -17,6 +17,7 @@ from executor.images import IMAGE_NAMES, PYTHON, Images
 from executor.masking import Masker
 from executor.output import Log
 from executor.packing import Packing
+from executor.remarks import Remarks
 from executor.run import Ground, Order, Run, Watch
 from executor.sandbox import Engine
 from executor.spec import LABEL, Tenancy
@@ -77,7 +78,7 @@ class Executor:
         """
         mask = Masker(request.env)
         try:
-            plan = functions.plan(request, request.call) if request.call else recipes.plan(request)
+            plan = functions.planned(request)
             blocks = [*tree, *archive.pack(plan.files, plan.tools, request.binary)]
         except recipes.Unworkable as error:
             return Result(error.reason.conclusion, error.reason, mask(str(error)))
@@ -88,11 +89,12 @@ class Executor:
         if not self.is_free(slot):
             raise EngineFault(Reason.RUNTIME_UNAVAILABLE, f"a container of an older job still runs in slot {slot}")
         self._in_slot[slot] = tenancy.name
-        order = Order(plan, blocks, request.env, tenancy, limits)
-        with contextlib.closing(Log(limits, job.log_lines, watch.output, mask)) as log:
+        order, remarks = Order(plan, blocks, request.env, tenancy, limits), Remarks(watch.output)
+        with contextlib.closing(Log(limits, job.log_lines, remarks.output, mask)) as log:
             if request.call and request.call.makes_version:
                 return _packed(ground, order, log, watch, mask)
-            return Run(ground, order, log, watch, mask).result()
+            result = Run(ground, order, log, watch, mask).result()
+        return replace(result, detail={**result.detail, **remarks.told()})
 
     def is_free(self, slot: int) -> bool:
         """False while a container that the engine could not remove keeps the slot's user; it is tried again here."""

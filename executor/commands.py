@@ -17,8 +17,20 @@ from typing import Any
 from executor import detect, spec
 
 REPORTS = f"{spec.WORK}/reports"
-#: Files of ours that a command's flags may name.
-TOOLS = {"mocha.cjs": (Path(__file__).parent / "tools" / "mocha.cjs").read_text()}
+#: Files of ours that a command may name.
+TOOLS = {
+    name: (Path(__file__).parent / "tools" / name).read_text()
+    for name in (
+        "mocha.cjs",
+        "oxlint.json",
+        "oxlint.ignore",
+        "analyze.mjs",
+        "bundle.mjs",
+        "files.mjs",
+        "packages.mjs",
+        "walk.mjs",
+    )
+}
 MOCHA_REPORTER = f"{spec.WORK}/tools/mocha.cjs"
 MAX_DEPTH = 4
 MAX_PROGRAMS = 40
@@ -66,17 +78,19 @@ class _Added:
 
 
 def instrumented(text: str, kind: str, project: Project, first: int = 0) -> Instrumented | None:
-    """`text` with reports of a kind (tests, lint) turned on; None if there is no tool of that kind to be seen in it.
+    """`text` with reports of a kind (tests, lint, bundle) turned on; None if no tool of that kind is to be seen in it.
 
     Reports are numbered from `first`, by the program that writes them.
     """
     made: list[str] = []
     reports: list[Report] = []
+    is_changed = False
     for at, segment in enumerate(_expanded(text, project.scripts, 0) or (), first):
         name, added = _added(segment, kind, project, f"{REPORTS}/{at}")
         made.append(_with(segment, added) if added else segment)
+        is_changed |= added is not None
         reports += [Report(f"{at}{end}", each, name) for end, each in (added.formats if added else {}).items()]
-    return Instrumented(" && ".join(made), tuple(reports)) if reports else None
+    return Instrumented(" && ".join(made), tuple(reports)) if is_changed else None
 
 
 def all_of(texts: Sequence[str], kind: str, project: Project, first: int = 0) -> Instrumented:
@@ -245,9 +259,28 @@ def _tsc(segment: str, following: list[str], project: Project, at: str) -> _Adde
     return _Added(f"--pretty false >{at}-tsc.txt", {"-tsc.txt": "tsc"})
 
 
+def _svelte_check(segment: str, following: list[str], project: Project, at: str) -> _Added:
+    return _Added(f"--output machine-verbose >{at}-svelte-check.txt", {"-svelte-check.txt": "svelte-check"})
+
+
+def _vite(segment: str, following: list[str], project: Project, at: str) -> _Added | None:
+    """Source maps beside the scripts that they are of, which tell of what a script is made."""
+    if following[:1] != ["build"] or "--sourcemap" in segment:
+        return None
+    return _Added("--sourcemap hidden", {})
+
+
 _Maker = Callable[[str, list[str], Project, str], _Added | None]
 _TOOLS: dict[str, dict[str, _Maker]] = {
     "": {},
     "tests": {"vitest": _vitest, "jest": _jest, "mocha": _mocha, "_mocha": _mocha, "node": _node, "bun": _bun},
-    "lint": {"eslint": _eslint, "biome": _biome, "oxlint": _oxlint, "tsc": _tsc},
+    "lint": {
+        "eslint": _eslint,
+        "biome": _biome,
+        "oxlint": _oxlint,
+        "tsc": _tsc,
+        "vue-tsc": _tsc,
+        "svelte-check": _svelte_check,
+    },
+    "bundle": {"vite": _vite},
 }

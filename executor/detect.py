@@ -46,11 +46,16 @@ _TRAILING = re.compile(r'("(?:[^"\\]|\\.)*"?)|,(?=\s*[}\]])', re.DOTALL)
 
 _SOURCE = re.compile(r".+\.(?:[cm]?[jt]sx?|vue|svelte|astro|html)")
 _CONFIG = re.compile(r"(?:.*/)?vite\.config\.[cm]?[jt]s")
-#: A variable that has a default beside it is not missed.
-_READ = re.compile(r"""import\.meta\.env(?:\.|\[['"])(VITE_\w+)\b(?!['"\]]*\s*(?:\?\?|\|\|))|%(VITE_\w+)%""")
+#: A variable that is asked for, or has a default beside it, is not missed; a cast or a bracket may stand between.
+_READ = re.compile(
+    r"""import\.meta\.env(?:\??\.|(?:\?\.)?\[['"])(VITE_\w+)\b(?!['"\]]*!?(?:\s{1,9}as\s[\w |]{1,40}?)?\s{0,9}\)?"""
+    r"""\s{0,99}(?:\?(?!\.)|\|\||&&))|%(VITE_\w+)%"""
+)
+_UNPACKED = re.compile(r"\{([^{}]{1,500})\}\s{0,9}=\s{0,9}import\.meta\.env\b(?!\.)")
+_UNPACKED_NAME = re.compile(r"\s*(VITE_\w+)\b(?![^=]*=)")
+_COMMENT_LINE = re.compile(r"^[ \t]*(?://|\*|/\*).*$", re.MULTILINE)
+_MODE = re.compile(r"\s(?:--mode|-m)[ =]['\"]?([\w.-]+)")
 _SET = re.compile(r"^[ \t]*(?:export[ \t]+)?(VITE_\w+)[ \t]*=", re.MULTILINE)
-#: What Vite reads for a build.
-_ENV_FILES = (".env", ".env.local", ".env.production", ".env.production.local")
 
 
 def packages(manifest: Manifest) -> dict[str, str]:
@@ -124,15 +129,23 @@ def relaxed(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def missing_env(files: Mapping[str, str], manifest: Manifest, environment: Collection[str]) -> tuple[str, ...]:
-    """VITE_* variables that a Vite project's sources read, without a default, and that nothing sets.
+def mode(command: str) -> str:
+    """The mode that a command builds in, by Vite's option for it."""
+    found = _MODE.search(command)
+    return found[1] if found else "production"
+
+
+def missing_env(
+    files: Mapping[str, str], manifest: Manifest, environment: Collection[str], mode: str = "production"
+) -> tuple[str, ...]:
+    """VITE_* variables that a Vite project's sources read, without a default, and that nothing sets in this mode.
 
     Such a project builds, and is broken: the variable is undefined in it.
     """
     if "vite" not in packages(manifest):
         return ()
     known = set(environment)
-    for name in _ENV_FILES:
+    for name in (".env", ".env.local", f".env.{mode}", f".env.{mode}.local"):
         known.update(_SET.findall(files.get(name, "")))
     configs = "".join(text for path, text in files.items() if _CONFIG.fullmatch(path))
     used = {name for path, text in files.items() if _is_source(path) for name in _names(text)}
@@ -157,4 +170,8 @@ def _is_source(path: str) -> bool:
 
 
 def _names(text: str) -> Iterator[str]:
-    return (name for found in _READ.findall(text) for name in found if name)
+    """The variables that a source reads without a default."""
+    code = _COMMENT_LINE.sub("", text)
+    yield from (name for found in _READ.findall(code) for name in found if name)
+    for names in _UNPACKED.findall(code):
+        yield from (found[1] for part in names.split(",") if (found := _UNPACKED_NAME.match(part)))

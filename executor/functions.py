@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from calls import shown_name
-from executor import recipes, sources, spec
+from executor import installers, recipes, sources, spec
 from executor.commands import REPORTS, Report
 from executor.images import NODE, PYTHON
 from executor.recipes import Plan, Work
@@ -26,8 +26,8 @@ REPORT = Report("function.json", TOOL, TOOL)
 #: Below the project, so that it is packed with it; invoke.py looks for modules there.
 PACKAGES = ".packages"
 _TOOLS = Path(__file__).parent / "tools"
-#: A tree is packed without links, so modules are laid out without them.
-_WITHOUT_LINKS = {"npm_config_node_linker": "hoisted", "YARN_NODE_LINKER": "node-modules"}
+#: A tree is packed without links, so these lay out modules without them; the others do so by themselves.
+_WITHOUT_LINKS = {"pnpm": {"npm_config_node_linker": "hoisted"}, "yarn": {"YARN_NODE_LINKER": "node-modules"}}
 _REASONS = {
     "thrown": Reason.FUNCTION_FAILED,
     "handler": Reason.HANDLER_NOT_FOUND,
@@ -49,6 +49,11 @@ RUNTIMES = {
     "node": Runtime(NODE, "invoke.mjs", "node"),
     "python": Runtime(PYTHON, "invoke.py", "python3 -u"),
 }
+
+
+def planned(request: Request) -> Plan:
+    """What to do for a job of any type. Raises recipes.Unworkable."""
+    return plan(request, request.call) if request.call else recipes.plan(request)
 
 
 def plan(request: Request, call: Call) -> Plan:
@@ -111,7 +116,8 @@ def _project(request: Request, call: Call) -> Plan:
     # As a test's: nothing is added to a package.json, and one that is made does not say which kind of modules it has.
     files = {"package.json": '{"private": true}', **request.files}
     made = recipes.plan(replace(request, type=JobType.TEST, files=files, command="true"))
-    return replace(made, environment={**made.environment, **_WITHOUT_LINKS})
+    layout = _WITHOUT_LINKS.get(installers.chosen(files, files).name, {})
+    return replace(made, environment={**made.environment, **layout})
 
 
 def _pip(request: Request, call: Call) -> tuple[str, ...]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from executor import commands, detect, installers, spec
+from executor import analysis, checks, commands, detect, installers, spec
 from executor.archive import check_path
 from executor.commands import Project, Report
 from executor.images import NODE
@@ -44,20 +43,8 @@ def _tests(project: Project) -> list[str]:
     return [{"vitest": "vitest run", "node": "node --test"}.get(runner, runner)] if runner else []
 
 
-def _checks(project: Project) -> list[str]:
-    """The linters that are configured; without one, the type checker."""
-    wanted = detect.packages(project.manifest)
-    if found := detect.linters(project.files, project.manifest):
-        return [_linter(name, wanted.get("eslint", "")) for name in found]
-    checked = detect.type_checks(project.files) if "typescript" in wanted else ()
-    return [f"tsc --noEmit -p {shlex.quote(path)}" for path in checked]
-
-
-def _linter(name: str, eslint: str) -> str:
-    if name == "eslint-old":
-        flat_off = "ESLINT_USE_FLAT_CONFIG=false " if detect.major(eslint) >= 9 else ""
-        return f"{flat_off}eslint . --ext .js,.jsx,.cjs,.mjs,.ts,.tsx"
-    return {"eslint": "eslint .", "biome": "biome lint .", "oxlint": "oxlint"}[name]
+def _bundler(project: Project) -> list[str]:
+    return ["vite build"] if "vite" in detect.packages(project.manifest) else []
 
 
 RECIPES: dict[JobType, Recipe] = {
@@ -85,16 +72,16 @@ RECIPES: dict[JobType, Recipe] = {
         field="command",
         failed=Reason.LINT_FAILED,
         reports="lint",
-        default=_checks,
+        default=checks.wanted,
     ),
     JobType.ANALYZE: Recipe(
         phase=Phase.ANALYZING,
-        script="lint",
+        script="build",
         own_command=lambda request: request.command,
         field="command",
         failed=Reason.LINT_FAILED,
-        reports="lint",
-        default=_checks,
+        reports="analysis",
+        default=_bundler,
     ),
 }
 
@@ -181,10 +168,11 @@ def plan(request: Request) -> Plan:
     locked = installers.has_lockfile(tool, files) and not changed
     project = Project(files, manifest)
     installs = _has_packages(manifest)
+    install = tool.install(locked=locked, scripts=request.install_scripts) if installs else ()
     return Plan(
         files=files,
         image=NODE,
-        install=tool.install(locked=locked, scripts=request.install_scripts) if installs else (),
+        install=analysis.looked_up(install) if JobType.ANALYZE in types else install,
         install_scripts=installs and request.install_scripts,
         environment=tool.environment,
         works=tuple(_work(at, each, request, project, tool, notes) for at, each in enumerate(types)),
@@ -256,12 +244,16 @@ def _work(
     recipe = RECIPES[job_type]
     text = recipe.own_command(_asked(job_type, request)).strip() or _script(recipe, project, tool)
     texts = [text] if text else recipe.default(project)
-    missing = "" if texts else _nothing(recipe)
+    missing = "" if texts or recipe.reports == "analysis" else _nothing(recipe)
     if missing and not request.steps:
         raise Unworkable(Reason.COMMAND_NOT_FOUND, missing)
     # Yarn's own way to store packages has no folder of programs; only its scripts find them.
     kind = "" if tool is installers.YARN_BERRY else recipe.reports
-    made = commands.all_of(texts, kind, project, first=at * _REPORTS_APART)
+    if recipe.reports == "analysis":
+        folders = (*_configured_outputs(project.files), *RECIPES[JobType.BUILD].outputs)
+        made = analysis.planned(project, "".join(texts), folders, installs=_has_packages(dict(project.manifest)))
+    else:
+        made = commands.all_of(texts, kind, project, first=at * _REPORTS_APART)
     return Work(
         type=job_type,
         command=made.text,
@@ -305,7 +297,8 @@ def _facts(recipe: Recipe, request: Request, project: Project, notes: list[str])
     """What the result of a build says of the project."""
     if not recipe.outputs:
         return {}
-    missing = detect.missing_env(project.files, project.manifest, request.env)
+    mode = detect.mode(request.command or str(project.scripts.get(recipe.script)))
+    missing = detect.missing_env(project.files, project.manifest, request.env, mode)
     notes += [f"{name} is not set, so it is undefined in the build: add it to env" for name in missing]
     return {**detect.framework(project.manifest), **({"missingEnv": list(missing)} if missing else {})}
 

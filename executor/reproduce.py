@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from executor import archive, commands, recipes, spec
+from executor import archive, functions, spec
 from executor.recipes import Plan, Unworkable
 from executor.spec import House, Tenancy
 from jobs import Limits, Request
@@ -44,9 +44,11 @@ def again(request: Request, limits: Limits, image: str, house: House) -> Again:
     Raises:
         NotReproducible: There is no plan for the request.
     """
+    if request.call and request.call.package:
+        raise NotReproducible("its files are those of a named function's version")
     try:
-        plan = recipes.plan(request)
-        blocks = archive.pack(plan.files, commands.TOOLS, request.binary)
+        plan = functions.planned(request)
+        blocks = archive.pack(plan.files, plan.tools, request.binary)
     except (Unworkable, ValueError) as error:
         raise NotReproducible(str(error)) from None
     workspace = b"".join(blocks)

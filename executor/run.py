@@ -18,6 +18,7 @@ from executor.masking import Masker
 from executor.output import TAIL_LINES, Log
 from executor.recipes import Plan, Work
 from executor.sandbox import Deadline, Engine, Exit, Guard, Overrun, Sandbox, workspace
+from executor.sizes import Sizes
 from executor.usage import Usage
 from jobs import Artifact, Conclusion, Limits, OutputChunk, Phase, PhaseTime, Reason, Result
 from metrics import Tally
@@ -140,18 +141,18 @@ class Run:
 
     def _with_chosen(self, result: Result) -> Result:
         """A result with the files that the plan's globs choose, whatever the works came to."""
-        self._doing = "collecting the output"
+        self._doing, sizes = "collecting the output", Sizes(self._watch.keep)
         guard = Guard(self._watch.stopped, (Deadline.after(self._order.limits.collect_s, "collecting"), self._total))
         try:
             with self._phase(Phase.COLLECTING):
-                found = self._keeper.output(guard, self._watch.keep)
+                found = self._keeper.output(guard, sizes.keep)
             if found.over:
                 raise Ended(Reason.ARTIFACT_TOO_LARGE, _too_large(found, self._order.limits))
         except EARLY_ENDS as end:
             return result if result.reason else replace(self._failed(end), detail=result.detail)
         found = self._without_secret_names(found)
         unmatched = [glob for number, glob in enumerate(self._order.plan.globs) if number in found.unmatched]
-        detail = _output(found) | ({"unmatchedArtifacts": unmatched} if unmatched else {})
+        detail = _output(found, sizes) | ({"unmatchedArtifacts": unmatched} if unmatched else {})
         return replace(result, artifacts=found.artifacts, skipped=found.skipped, detail={**result.detail, **detail})
 
     def _prepare(self, cleanup: contextlib.ExitStack) -> None:
@@ -301,16 +302,17 @@ class Run:
         limits = self._order.limits
         guard = Guard(self._watch.stopped, (Deadline.after(limits.collect_s, "collecting"), self._total))
         doing, self._doing = self._doing, "collecting the output"
+        sizes = Sizes(self._watch.keep)
         with self._phase(Phase.COLLECTING):
             if work.reports:
                 self._read_reports(work, guard)
-            found = self._keeper.output(guard, self._watch.keep) if work.outputs else None
+            found = self._keeper.output(guard, sizes.keep) if work.outputs else None
         if found and found.over:
             raise Ended(Reason.ARTIFACT_TOO_LARGE, _too_large(found, limits))
         self._doing = doing
         if found:
             found = self._without_secret_names(found)
-            self._detail |= _output(found)
+            self._detail |= _output(found, sizes)
         return found
 
     def _read_reports(self, work: Work, guard: Guard) -> None:
@@ -398,10 +400,14 @@ class Run:
         return Reason.INSTALL_FAILED, f"{was_ended}: it {end}", None
 
 
-def _output(found: Collected) -> dict[str, Any]:
+def _output(found: Collected, sizes: Sizes) -> dict[str, Any]:
     """What the result tells of the files that were taken."""
     told = {"outputDir": found.folder, "outputBytes": sum(artifact.size for artifact in found.artifacts)}
-    return told | ({"skippedCount": found.skipped_count} if found.skipped_count > len(found.skipped) else {})
+    return (
+        told
+        | {"output": sizes.told()}
+        | ({"skippedCount": found.skipped_count} if found.skipped_count > len(found.skipped) else {})
+    )
 
 
 def _too_large(found: Collected, limits: Limits) -> str:

@@ -6,13 +6,17 @@ local job = load(ARGV[1])
 if not holds(job, ARGV[2]) then
   return 'lost'
 end
-local kept, bytes = tonumber(job.log_lines or 0), 0
+local first = tonumber(job.log_lines or 0)
+local kept, bytes = first, 0
 for i = 3, #ARGV, 2 do
   local end_line = tonumber(ARGV[i])
   if end_line > kept then
     redis.call('XADD', key('log', job.id), ARGV[i] .. '-0', 'chunk', ARGV[i + 1])
     kept, bytes = end_line, bytes + #ARGV[i + 1]
   end
+end
+if kept > first then
+  tell_all(job, 'log', cjson.encode({ first = first, line = kept }))
 end
 redis.call('HSET', key('job', job.id), 'log_lines', kept)
 redis.call('HINCRBY', key('job', job.id), 'bytes', bytes)

@@ -49,6 +49,7 @@ local function start(job)
     redis.call('SADD', key('last_chance'), job.id)
   end
   job.progress, job.phase = 0, ''
+  happen(job, 'state', now)
   tell(job, 'job.started', now, now)
   return redis.call('HGETALL', record)
 end

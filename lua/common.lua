@@ -45,8 +45,8 @@ end
 local FIELDS = {
   'status', 'queue', 'type', 'priority', 'chat_id', 'turn', 'fence', 'attempt', 'owner', 'stalls', 'created_ms',
   'started_ms', 'expires_at_ms', 'attempt_started_ms', 'log_from', 'log_lines', 'progress', 'phase', 'cancel_reason',
-  'cancel_message', 'outcome', 'run_at_ms', 'attempts', 'bytes', 'webhook', 'progress_seq', 'progress_waits', 'progress_due_ms',
-  'tenant',
+  'cancel_message', 'outcome', 'run_at_ms', 'attempts', 'bytes', 'webhook', 'progress_seq', 'progress_waits',
+  'progress_due_ms', 'number', 'tenant', 'tags', 'conclusion', 'reason',
 }
 
 -- A name that a caller chose, apart from the same name of another tenant. No name holds a line break.
@@ -90,7 +90,9 @@ local function move(job, name)
     return false
   end
   tally(job, job.queue .. ':' .. job.status, -1)
+  unlist_from(job, 'status:' .. job.status)
   job.status = MOVES[name].to
+  list_in(job, 'status:' .. job.status)
   tally(job, job.queue .. ':' .. job.status, 1)
   redis.call('HSET', key('job', job.id), 'status', job.status)
   return true
@@ -302,6 +304,11 @@ local function finish(job, name, how, now)
   end
   redis.call('SREM', key('unfinished', job.type .. ':' .. job.chat), job.id)
   redis.call('ZADD', key('ended', job.queue .. ':' .. job.status), now, job.id)
+  list_in(job, 'conclusion:' .. how.conclusion)
+  if how.reason ~= '' then
+    list_in(job, 'reason:' .. how.reason)
+  end
+  happen(job, 'state', now, how)
   if how.conclusion == 'error' then
     redis.call('ZADD', key('dead'), redis.call('INCR', key('dead_number')), job.id)
   end
@@ -324,6 +331,7 @@ local function cancel(job, reason, message, now)
   local ended = finish(job, 'cancel', { conclusion = 'cancelled', reason = reason, message = message }, now)
   if not ended and job.status == 'active' and not job.cancel_reason then
     redis.call('HSET', key('job', job.id), 'cancel_reason', reason, 'cancel_message', message)
+    happen(job, 'state', now, { reason = reason })
   end
 end
 
@@ -331,6 +339,7 @@ end
 local function forget(job)
   leave_line(job)
   leave_run(job)
+  unlist(job)
   redis.call('ZREM', key('expiring'), job.id)
   redis.call('SREM', key('unfinished', job.type .. ':' .. job.chat), job.id)
   for status in pairs(FINAL) do
@@ -344,7 +353,7 @@ local function forget(job)
   for _, id in ipairs(redis.call('SMEMBERS', key('told', job.id))) do
     drop_delivery(id)
   end
-  redis.call('DEL', key('job', job.id), key('request', job.id), key('log', job.id))
+  redis.call('DEL', key('job', job.id), key('request', job.id), key('log', job.id), key('events_of', job.id))
 end
 
 -- Named functions ---------------------------------------------------------------------------------------------------
@@ -353,14 +362,14 @@ local function version_key(name, number)
   return key('version', name .. ':' .. number)
 end
 
--- Forget a version. Returns its package as JSON, '' if it has none yet.
+-- Forget a version. Returns the job that made it.
 local function drop_version(name, number)
   local version = version_key(name, number)
-  local package, bytes = unpack(redis.call('HMGET', version, 'package', 'bytes'))
+  local job, bytes = unpack(redis.call('HMGET', version, 'job', 'bytes'))
   redis.call('DECRBY', key('functions_bytes'), bytes or 0)
   redis.call('DEL', version)
   redis.call('ZREM', key('versions', name), number)
-  return package or ''
+  return job or ''
 end
 
 -- Rates and quotas -------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ local function take_back(job, now)
   elseif move(job, 'takeover') then
     record_attempt(job, LOST, 'retry', 'a lost worker is not the job\'s doing', 0, now)
     leave_run(job)
+    happen(job, 'state', now, LOST)
     stand_in_line(job, now)
     tell(job, 'job.retrying', now, now, LOST)
   end

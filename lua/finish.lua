@@ -25,6 +25,7 @@ local function try_again()
   record_attempt(job, how, 'retry', why, tonumber(ARGV[11]), now)
   redis.call('HINCRBY', record, ARGV[12], 1)
   leave_run(job)
+  happen(job, 'state', now, how)
   wait(job, now + ARGV[11], now)
   tell(job, 'job.retrying', now, now, how)
   count('retries')
@@ -37,6 +38,7 @@ local function end_here()
   job.bytes = (tonumber(job.bytes) or 0) + ARGV[8]
   if how.conclusion == 'success' then
     redis.call('HSET', record, 'progress', 100)
+    job.progress = 100
   end
   if how.conclusion == 'success' or how.conclusion == 'failure' then
     learn_pace(job, now - (job.attempt_started_ms or now))

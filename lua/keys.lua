@@ -8,6 +8,11 @@ local KEY = {
   job = 'job:',              -- <id>     HASH    the record: fields of jobs.Job, and those named in common.lua
   request = 'request:',      -- <id>     STRING  the request as JSON, up to 10 MB; apart, to keep reading a record cheap
   log = 'log:',              -- <id>     STREAM  output chunks; an entry's id is <number of the line after it>-0
+  events_of = 'events_of:',  -- <id>     LIST    what happened to it, oldest first: <id in events> <kind> <JSON>
+  -- all jobs
+  number = 'number',         --          STRING  the last number; each job gets one: the µs it came in, made unique
+  index = 'index:',          -- <tenant>:<what>  ZSET  jobs by what (see index.lua): id -> number
+  events = 'events',         --          STREAM  what happened to any job: job, tenant, kind, data (JSON)
   -- the line
   waiting = 'waiting:',      -- <queue>  ZSET    jobs that may start: id -> moment since when
   delayed = 'delayed:',      -- <queue>  ZSET    pending jobs that may not start yet: id -> moment when they may

@@ -25,6 +25,7 @@ local new_phase = ARGV[4] ~= (job.phase or '')
 if new_phase or percent > tonumber(job.progress or 0) then
   redis.call('HSET', key('job', job.id), 'progress', percent, 'phase', ARGV[4])
   job.progress, job.phase = percent, ARGV[4]
+  happen(job, 'progress', now_ms())
   announce(new_phase, now_ms())
 end
 return 'ok'

@@ -1,7 +1,7 @@
 -- Keep a new version of a function, which a job is to make. Older versions make room: never the current one.
 -- Repeating the call with the same job (a client's retry) makes no second one.
 -- ARGV: 1 name, 2 request (JSON), 3 job, 4 how many functions there may be, 5 how many versions of each.
--- Returns {'ok', number, packages (JSON) that are no longer needed ...}, or {'full', how many functions there are}.
+-- Returns {'ok', number, jobs whose trees are no longer needed ...}, or {'full', how many functions there are}.
 local name, request, job, most, kept = unpack(ARGV)
 local named, now = key('named', name), now_ms()
 local last = tonumber(redis.call('HGET', named, 'last')) or 0

@@ -16,9 +16,10 @@ redis.call('HSET', key('job', job.id), 'outcome', outcome)
 if job.cancel_reason then
   finish(job, 'give_up', as_cancelled(job), now)
 elseif move(job, 'release') then
-  redis.call('HINCRBY', key('job', job.id), 'attempt', -1)
+  job.attempt = redis.call('HINCRBY', key('job', job.id), 'attempt', -1)
   leave_run(job)
   stand_in_line(job, now)
+  happen(job, 'state', now)
   count('released')
 end
 return 'ok'

@@ -1,7 +1,7 @@
 -- Forget a function with all its versions; or one version that never was the current one, and the function if it has
 -- no other.
 -- ARGV: 1 name, 2 number or ''.
--- Returns {how many versions went, packages (JSON) that are no longer needed ...}.
+-- Returns {how many versions went, jobs whose trees are no longer needed ...}.
 even_when_full()
 local name, number = unpack(ARGV)
 local numbers = number == '' and redis.call('ZRANGE', key('versions', name), 0, -1) or { number }

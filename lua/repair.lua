@@ -22,6 +22,15 @@ local function repair(job)
   count('repaired')
 end
 
+-- Also how a store of before there were indexes comes by them.
+local function list_again(job)
+  if not redis.call('ZSCORE', index_key(job, 'all'), job.id) then
+    redis.call('HSETNX', key('job', job.id), 'number', number_of(job))
+    list(job)
+    count('listed')
+  end
+end
+
 local known = {}
 for _, queue in ipairs(QUEUES) do
   known[queue] = true
@@ -30,6 +39,7 @@ for _, id in ipairs(ARGV) do
   local job = load(id)
   if job and known[job.queue] and (FINAL[job.status] or job.status == 'pending' or job.status == 'active') then
     repair(job)
+    list_again(job)
   elseif redis.call('EXISTS', key('job', id)) == 1 then
     broken[#broken + 1] = id
   end

@@ -11,5 +11,6 @@ for _, queue in ipairs(QUEUES) do
     redis.call('ZREM', key(name, queue), ARGV[1])
   end
 end
-redis.call('DEL', key('job', ARGV[1]), key('request', ARGV[1]), key('log', ARGV[1]))
+redis.call('DEL', key('job', ARGV[1]), key('request', ARGV[1]), key('log', ARGV[1]),
+  key('events_of', ARGV[1]))
 return 'ok'

@@ -7,6 +7,7 @@ from store.functions import Function, Functions, Version
 from store.keeping import Keeping
 from store.keyring import Keyring
 from store.lanes import Lanes
+from store.listing import HEAVY, Listing
 from store.metering import Figures, Metering
 from store.moves import Moves
 from store.outbox import Outbox
@@ -20,29 +21,39 @@ from store.values import (
     Closure,
     Closures,
     DeadLetter,
+    Happening,
     Lane,
     Listed,
+    Page,
+    Query,
     Retention,
     Rules,
+    Story,
     Submitted,
     Waiting,
     WorkerSeen,
 )
+from store.watching import Watching
 from store.workers import Workers
 
 __all__ = [
     "ALL",
     "DELIVERY_STATES",
+    "HEAVY",
     "Closure",
     "Closures",
     "DeadLetter",
     "Figures",
     "Function",
+    "Happening",
     "Lane",
     "Listed",
+    "Page",
+    "Query",
     "Retention",
     "Rules",
     "Store",
+    "Story",
     "Submitted",
     "Version",
     "Waiting",
@@ -56,6 +67,8 @@ class Store(
     Outbox,
     Lanes,
     Reading,
+    Listing,
+    Watching,
     Queues,
     Workers,
     Schedules,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
+from typing import Any
 
-from errors import IdempotencyConflict, JobNotFound, QueueFull, QuotaExceeded, StoreUnavailable
+from errors import ChefError, IdempotencyConflict, JobNotFound, QueueFull, QuotaExceeded, StoreUnavailable
 from jobs import QUEUES, Job, Request, new_id
 from store.connection import Connection, translated
 from store.rating import rates_argument, taken_of
@@ -51,22 +53,20 @@ class Admission(MemoryGauge, Reading):
             QuotaExceeded, RateLimited: The tenant, or the caller, has had as much as it may have.
             StoreUnavailable: Also when Redis has used four fifths of its memory.
         """
+        self._require_memory()
+        return _taken(request, options, self.rules, self._run("add", *_arguments(request, options))[0])
+
+    def submit_all(self, submissions: Sequence[tuple[Request, Options]]) -> list[Submitted | ChefError]:
+        """Take several in, in one step; for each what submit returns or raises. StoreUnavailable is raised."""
+        self._require_memory()
+        answers = self._run("add", *(argument for each in submissions for argument in _arguments(*each)))
+        return [
+            _outcome(*submission, self.rules, answer) for submission, answer in zip(submissions, answers, strict=True)
+        ]
+
+    def _require_memory(self) -> None:
         if self.memory_share() > MEMORY_SHARE:
             raise StoreUnavailable("Redis is short of memory: no new jobs until some have ended and were removed")
-        outcome, answer, taken = self._run(
-            "add", options.job_id or new_id(), request.to_bytes(), *_arguments(options), *_fields(request, options)
-        )
-        rated = taken_of(options.rates, taken)
-        if outcome == b"quota":
-            raise _quota_exceeded(answer[0].decode(), answer[1], self.rules)
-        if outcome == b"conflict":
-            raise IdempotencyConflict(f"the idempotency key belongs to {answer.decode()}, which had another body")
-        if outcome == b"full":
-            raise QueueFull(f"{answer} jobs wait in the queue {QUEUES[request.type]}, which is its bound")
-        if outcome == b"draining":
-            reason = answer.decode().partition("|")[2]
-            raise QueueFull(f"the queue {QUEUES[request.type]} takes no new jobs: {reason or 'it is being drained'}")
-        return Submitted(job_from_reply(answer), outcome == b"new", rated)
 
     def rerun(self, job_id: str, *, idempotency_key: str = "") -> Job:
         """A new job with the same request, tags, metadata, retry rule and receivers as an old one, finished or not.
@@ -122,8 +122,34 @@ def _quota_exceeded(which: str, wait_ms: int, rules: Rules) -> QuotaExceeded:
     return error
 
 
-def _arguments(options: Options) -> tuple[str | int, ...]:
-    return (
+def _outcome(request: Request, options: Options, rules: Rules, reply: Any) -> Submitted | ChefError:
+    try:
+        return _taken(request, options, rules, reply)
+    except (IdempotencyConflict, QueueFull, QuotaExceeded) as error:
+        return error
+
+
+def _taken(request: Request, options: Options, rules: Rules, reply: Any) -> Submitted:
+    """What lua/add.lua answered. Raises as submit does."""
+    outcome, answer, taken = reply
+    rated = taken_of(options.rates, taken)
+    if outcome == b"quota":
+        raise _quota_exceeded(answer[0].decode(), answer[1], rules)
+    if outcome == b"conflict":
+        raise IdempotencyConflict(f"the idempotency key belongs to {answer.decode()}, which had another body")
+    if outcome == b"full":
+        raise QueueFull(f"{answer} jobs wait in the queue {QUEUES[request.type]}, which is its bound")
+    if outcome == b"draining":
+        reason = answer.decode().partition("|")[2]
+        raise QueueFull(f"the queue {QUEUES[request.type]} takes no new jobs: {reason or 'it is being drained'}")
+    return Submitted(job_from_reply(answer), outcome == b"new", rated)
+
+
+def _arguments(request: Request, options: Options) -> list[str | int | bytes]:
+    """What lua/add.lua is told of one job."""
+    arguments = [
+        options.job_id or new_id(),
+        request.to_bytes(),
         options.idempotency_key,
         options.body_hash,
         options.fingerprint,
@@ -132,7 +158,9 @@ def _arguments(options: Options) -> tuple[str | int, ...]:
         options.expires_in_ms,
         "1" if options.supersede else "",
         rates_argument(options.rates),
-    )
+        *_fields(request, options),
+    ]
+    return [len(arguments), *arguments]
 
 
 def _fields(request: Request, options: Options) -> list[str | int]:

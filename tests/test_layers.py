@@ -19,10 +19,11 @@ LEVEL_OF = {module: level for level, modules in LEVELS.items() for module in mod
 HOMES = {
     "redis": {"store", "machine"},
     "docker": {"executor", "machine"},
+    "brotli": {"executor"},
     "huey": {"tasks", "consumer"},
     "bottle": {
-        "app", "answers", "guard", "keys", "meter", "origins", "operations", "deliveries", "health", "exposition",
-        "schedules", "functions",
+        "answers", "app", "deliveries", "exposition", "functions", "guard", "health", "joblog", "keys", "listing",
+        "live", "meter", "operations", "origins", "query", "schedules",
     },
     "requests": {"webhook", "executor", "stack", "demo"},
     "pydantic_settings": {"config"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from executor import installers
 from executor.recipes import RECIPES, Plan, Unworkable, Work, merge, plan
 from jobs import JobType, Reason, Request
+from tests import chef_project
 
 BERRY_LOCK = "__metadata:\n  version: 8\n"
 PACKAGE = {"scripts": {"build": "vite build"}, "devDependencies": {"vite": "^8"}}
@@ -175,8 +177,6 @@ COMMANDS = [
     (JobType.TEST, {}, "npm run test"),
     (JobType.LINT, {"command": "standard"}, "standard"),
     (JobType.LINT, {}, "npm run lint"),
-    (JobType.ANALYZE, {"command": "madge"}, "madge"),
-    (JobType.ANALYZE, {}, "npm run lint"),
 ]
 
 
@@ -188,7 +188,7 @@ def test_command(job_type: JobType, fields: dict[str, Any], command: str) -> Non
     assert work(plan(request(package=package, type=job_type, **fields))).command == command
 
 
-@pytest.mark.parametrize("job_type", RECIPES)
+@pytest.mark.parametrize("job_type", [JobType.BUILD, JobType.TEST, JobType.LINT])
 @pytest.mark.parametrize(
     "scripts", [{}, {"build": "", "test": " ", "lint": ""}, {"build": 1, "test": None, "lint": []}]
 )
@@ -212,7 +212,7 @@ DEFAULTS: list[tuple[JobType, dict[str, str], dict[str, Any], list[str]]] = [
     (JobType.LINT, {".eslintrc": ""}, {"devDependencies": {"eslint": "^8"}}, ["eslint . --ext .js"]),
     (JobType.LINT, {".eslintrc": ""}, {"devDependencies": {"eslint": "^9"}}, ["ESLINT_USE_FLAT_CONFIG=false eslint"]),
     (JobType.LINT, {"biome.json": ""}, {"devDependencies": {"@biomejs/biome": "^2"}}, ["biome lint . --max-"]),
-    (JobType.LINT, {}, {"devDependencies": {"oxlint": "^1"}}, ["oxlint --format json"]),
+    (JobType.LINT, {}, {"devDependencies": {"oxlint": "^1"}}, ["oxlint --ignore-pattern=node_modules --format json"]),
     (
         JobType.LINT,
         TS_FILES,
@@ -220,6 +220,15 @@ DEFAULTS: list[tuple[JobType, dict[str, str], dict[str, Any], list[str]]] = [
         ["code=0 ; tsc --noEmit -p tsconfig.json", "tsc --noEmit -p convex/tsconfig.json"],
     ),
     (JobType.LINT, TS_FILES, {"devDependencies": {"typescript": "^5"}, "scripts": {"lint": "x"}}, ["npm run lint"]),
+    (JobType.LINT, {"a.js": ""}, {}, ["/opt/checks/node_modules/.bin/oxlint -c /work/tools/oxlint.json --ignore"]),
+    (JobType.LINT, {"tsconfig.json": "{}", "a.ts": ""}, {}, ["/opt/checks/node_modules/.bin/oxlint"]),
+    (JobType.LINT, {"tsconfig.json": "{}"}, {"devDependencies": {"vue-tsc": "3", "typescript": "6"}}, ["vue-tsc --no"]),
+    (
+        JobType.LINT,
+        {"tsconfig.json": "{}", "a/tsconfig.json": '{"include": ["**/*.svelte"]}'},
+        {"devDependencies": {"svelte-check": "4", "typescript": "6"}},
+        ["code=0 ; tsc --noEmit -p tsconfig.json", "svelte-check --tsconfig a/tsconfig.json --output machine-verbose"],
+    ),
 ]  # fmt: skip
 
 
@@ -352,3 +361,16 @@ def test_yarn_settings(yaml: str, kept: str) -> None:
 
     assert made.files[".yarnrc.yml"] == kept
     assert (kept == yaml) != any("ignored" in note for note in made.notes)
+
+
+def test_chef_project() -> None:
+    """A project as Chef makes it is linted by its type checks, and its build misses what only the platform sets."""
+    lint = work(plan(Request(JobType.LINT, chef_project.FILES)))
+    build = work(plan(Request(JobType.BUILD, chef_project.FILES)))
+
+    checked = re.findall(r"tsc --noEmit -p (\S+)", lint.command)
+    assert checked == ["tsconfig.app.json", "tsconfig.node.json", "convex/tsconfig.json"]
+    assert build.command == "npm run build"
+    assert build.facts == {"framework": "vite", "library": "react", "missingEnv": ["VITE_CONVEX_URL"]}
+    with pytest.raises(Unworkable, match="no tests"):
+        plan(Request(JobType.TEST, chef_project.FILES))

@@ -108,6 +108,7 @@ LINT = [
     ("oxlint", "oxlint.json", (1, 2), ("lintp/bad.js", 3, 15, "eslint(no-debugger)", "warning")),
     ("ruff", "ruff.json", (4, 0), ("sums.py", 1, 8, "F401", "error")),
     ("tsc", "tsc.txt", (4, 0), ("lintp/multi.ts", 3, 26, "TS2304", "error")),
+    ("svelte-check", "svelte-check.txt", (3, 3), ("src/lib/Bad.svelte", 6, 26, "TS2304", "error")),
 ]
 
 

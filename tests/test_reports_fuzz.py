@@ -17,9 +17,11 @@ JSON_REPORTS = [
     ("vitest", "vitest.json"), ("jest", "jest.json"), ("mocha", "mocha.json"), ("istanbul", "coverage-summary.json"),
     ("istanbul", "coverage-final.json"), ("coverage.py", "coverage-py.json"), ("eslint", "eslint.json"),
     ("biome", "biome.json"), ("biome", "biome-1.json"), ("oxlint", "oxlint.json"), ("ruff", "ruff.json"),
+    ("analysis", "analysis.json"),
 ]  # fmt: skip
 OTHER_REPORTS = [
     ("junit", "node.xml"), ("junit", "pytest.xml"), ("junit", "bun.xml"), ("tsc", "tsc.txt"), ("lcov", "node.lcov"),
+    ("svelte-check", "svelte-check.txt"),
 ]  # fmt: skip
 
 ODD = st.one_of(
@@ -49,6 +51,8 @@ def well_formed(kind: str, found: dict[str, Any]) -> None:
             type(issue[name]) is int and issue[name] >= 0 for issue in found["issues"] for name in ("line", "column")
         )
         assert all(isinstance(issue[name], str) for issue in found["issues"] for name in ("file", "rule", "message"))
+    elif kind == "analysis":
+        analyzed(found)
     else:
         figures = [found, *found["files"]]
         assert all(
@@ -56,6 +60,27 @@ def well_formed(kind: str, found: dict[str, Any]) -> None:
             for each in figures
             for name in ("lines", "statements", "branches", "functions")
         )
+
+
+def analyzed(found: dict[str, Any]) -> None:
+    """Raise if a part of an analysis is neither there nor skipped."""
+    for part in (found["types"], found["lint"]):
+        if not skipped(part):
+            well_formed("lint", part)
+    for name, part in found["dependencies"].items():
+        assert skipped(part) or isinstance(part[LISTS.get(name, "packages")], list)
+    counts = [found["files"], *found["files"]["types"]] if not skipped(found["files"]) else []
+    assert all(type(each[name]) is int and each[name] >= 0 for each in counts for name in ("files", "bytes", "lines"))
+    bundle = found["bundle"]
+    assert skipped(bundle) or bundle["bytes"] >= sum(chunk["bytes"] for chunk in bundle["chunks"]) >= 0
+
+
+LISTS = {"licenses": "licenses", "unresolved": "imports"}
+
+
+def skipped(part: dict[str, Any]) -> bool:
+    """True if the part says why it is not there."""
+    return bool(part.get("skipped"))
 
 
 def check(tool: str, data: bytes) -> None:

@@ -8,6 +8,7 @@ import json
 import shlex
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from executor import reproduce, spec
 from executor.recipes import plan
 from executor.reproduce import NotReproducible, again, options
 from executor.spec import House, Step, Tenancy, container
-from jobs import Conclusion, JobType, Limits, Reason, Request, Result
+from jobs import Call, Conclusion, JobType, Limits, Package, Reason, Request, Result
 from store import Store
 from tests.api_cases import UNKNOWN, Client, client
 from tests.store_cases import claimed
@@ -133,6 +134,21 @@ def test_no_plan() -> None:
     """What could never be run cannot be run again."""
     with pytest.raises(NotReproducible):
         script(Request(JobType.BUILD, {"package.json": "nonsense"}))
+
+
+def test_functions() -> None:
+    """A function runs again with its event and its caller; a call of a version has no files of its own to run again."""
+    call = Call("node", "index.mjs", "handler", event={"n": 1})
+    request = Request(JobType.FUNCTION, {"index.mjs": ""}, call=call)
+
+    made = again(request, LIMITS, "image:1", House())
+
+    assert "node /work/tools/invoke.mjs" in made.script
+    with tarfile.open(fileobj=io.BytesIO(made.workspace)) as tar:
+        order = json.load(tar.extractfile("tools/call.json"))  # type: ignore[arg-type]
+    assert order["event"] == {"n": 1}
+    with pytest.raises(NotReproducible, match="named function"):
+        script(replace(request, call=replace(call, name="days", version=1, package=Package("job-x", 1, "0", 1))))
 
 
 # --- over HTTP --------------------------------------------------------------------------------------------------------

@@ -14,16 +14,19 @@ import pytest
 
 from server import ReadDeadline
 from tests.api_cases import UNKNOWN
-from tests.live import HEAD, JSON, SUBMISSION, Answer, Server, answer_of, is_closed, receive, running, until_healthy
+from tests.server_cases import Answer, Server, answer_of, receive, running_server, until_healthy
 from tests.serving import IO_SECONDS
 
+SUBMISSION = json.dumps({"type": "build", "data": {"projectFiles": {"a.txt": "hi"}}}).encode()
+JSON = {"Content-Type": "application/json"}
+HEAD = b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 LIMIT = 100 << 10
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with running() as started:
-        yield started
+    with running_server() as running:
+        yield running
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
@@ -132,6 +135,27 @@ def test_unread_body_is_no_request(server: Server) -> None:
         assert answer.status == 404
         assert following.json["service"] == "Chef Workers"
         assert is_closed(connection)
+
+
+def test_late_body_is_no_request(server: Server) -> None:
+    """Nor when it comes only after the answer."""
+    smuggled = b"GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n"
+    for _ in range(20):
+        with server.connect() as connection:
+            connection.sendall(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(smuggled))
+            answer = receive(connection, 0)
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(smuggled)
+
+            assert answer.status == 404
+            assert is_closed(connection)
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """True once the server has closed; anything that it sends before fails the test."""
+    with contextlib.suppress(ConnectionResetError):
+        assert connection.recv(1) == b""
+    return True
 
 
 # --- heads ------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,15 +12,18 @@ import pytest
 
 from store import Store
 from tests.api_cases import key_of
-from tests.live import HEAD, JSON, SUBMISSION, Server, running
+from tests.server_cases import Server, running_server
 
+SUBMISSION = json.dumps({"type": "build", "data": {"projectFiles": {"a.txt": "hi"}}}).encode()
+JSON = {"Content-Type": "application/json"}
+HEAD = b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with running() as started:
+    with running_server() as started:
         yield started
 
 
@@ -29,8 +31,7 @@ def exchanged(server: Server, sent: bytes) -> bytes:
     """All that comes back for these bytes, until the server closes or falls silent."""
     with server.connect() as connection:
         connection.sendall(sent)
-        connection.shutdown(socket.SHUT_WR)
-        connection.settimeout(5)
+        connection.settimeout(1.5)
         received = b""
         with contextlib.suppress(OSError):
             while data := connection.recv(65_536):

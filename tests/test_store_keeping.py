@@ -75,9 +75,8 @@ def test_remove_leaves_nothing(store: Store) -> None:
 
     left = {key.decode() for key in set(store._redis.keys("*")) - before}
     bells = {"cw:bell", "cw:outbox_bell:default"}
-    assert left == bells | {f"cw:{name}" for name in ("turn", "counters", "figures", "dead_number", "kept_bytes")} | {
-        "cw:delivery_number", "cw:lanes"
-    }  # fmt: skip
+    counters = {"turn", "counters", "figures", "dead_number", "kept_bytes", "delivery_number", "lanes", "number"}
+    assert left == bells | {f"cw:{name}" for name in counters | {"events"}}
     assert store._redis.get("cw:kept_bytes") == b"0"
     with pytest.raises(JobNotFound):
         store.get(job.id)

@@ -7,14 +7,16 @@ import re
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import config
 from access import Scope
-from app import create_app
+from app import JOB_ID, create_app
 from artifacts import Shelf
+from handover import HandedOver
 from jobs import Call, JobType, Package, Quota, Request
 from store import Store
 from submission import Options
@@ -65,6 +67,12 @@ ROWS = {
     ("GET", "/metrics"): Row("/metrics", "refused"),
     ("GET", "/api/stats"): Row("/api/stats", "apart"),
     ("POST", "/api/jobs"): Row("/api/jobs", "apart", SUBMISSION),
+    ("GET", "/api/jobs/<job_id>/events"): Row("/api/jobs/{done}/events", "hidden"),
+    ("GET", "/api/events"): Row("/api/events", "apart"),
+    ("GET", "/api/openapi.json"): Row("/api/openapi.json", "apart"),
+    ("GET", "/docs"): Row("/docs", "apart"),
+    ("GET", "/api/jobs"): Row("/api/jobs?limit=50", "apart"),
+    ("POST", "/api/jobs/batch"): Row("/api/jobs/batch", "apart", {"jobs": [SUBMISSION]}),
     ("GET", "/api/jobs/<job_id>"): Row("/api/jobs/{done}", "hidden"),
     ("GET", "/api/jobs/<job_id>/logs"): Row("/api/jobs/{done}/logs", "hidden"),
     ("GET", "/api/jobs/<job_id>/artifacts"): Row("/api/jobs/{done}/artifacts", "hidden"),
@@ -116,6 +124,11 @@ def good(method: str, rule: str) -> set[int]:
     return {ROWS[method, rule].good} - {0} or {200, 201, 202, 204}
 
 
+def plain(rule: str) -> str:
+    """A rule as the table of the routes has it."""
+    return rule.replace(JOB_ID, "<job_id>")
+
+
 class World:
     """The API, a finished job, a dead letter, their deliveries and a key of tenant acme, and callers of all kinds."""
 
@@ -136,10 +149,10 @@ class World:
         planned = Schedule("sched-1", SUBMISSION, tenant="acme", every_s=60, created_ms=1, next_ms=9_000_000_000_000)
         store.add_schedule(planned)
         self.names["schedule"] = planned.id
-        call = Call("node", "index.mjs", "handler", name="acme/days", version=1)
-        store.put_version("acme/days", Request(JobType.FUNCTION, {}, call=call), done.id, Quota())
-        store.settle_version("acme/days", 1, Package(done.id, 1, "0" * 64, 4), Quota())
-        self.names["function"] = "days"
+        call = Call("node", "index.mjs", "handler", name="acme/days-of-acme", version=1)
+        store.put_version("acme/days-of-acme", Request(JobType.FUNCTION, {}, call=call), done.id, Quota())
+        store.settle_version("acme/days-of-acme", 1, Package(done.id, 1, "0" * 64, 4), Quota())
+        self.names["function"] = "days-of-acme"
         link = self.api.post_json(f"/api/jobs/{done.id}/preview", {}, headers=self.owner).json["url"]
         self.names["ticket"] = link.split("/")[-2]
 
@@ -148,7 +161,7 @@ class World:
         return self.store.api_keys()[0].id
 
     def scope(self, method: str, rule: str) -> str:
-        return next(str(r.config["scope"]) for r in self.app.routes if (r.method, r.rule) == (method, rule))
+        return next(str(r.config["scope"]) for r in self.app.routes if (r.method, plain(r.rule)) == (method, rule))
 
     def ask(self, method: str, rule: str, headers: dict[str, str]) -> Any:
         row = ROWS[method, rule]
@@ -158,7 +171,10 @@ class World:
         if row.raw:
             return self.api.put(row.path, row.raw, headers=headers, content_type="application/gzip", expect_errors=True)
         body = {"params": row.body} if row.body is not None else {}
-        return send(row.path.format(**self.names), headers=headers, expect_errors=True, **body)
+        try:
+            return send(row.path.format(**self.names), headers=headers, expect_errors=True, **body)
+        except HandedOver:  # a stream that has begun; what it shows is tested with the feeds
+            return SimpleNamespace(status_code=200, text="")
 
 
 @pytest.fixture
@@ -168,7 +184,9 @@ def world(store: Store, tmp_path: Path) -> World:
 
 def test_every_route_has_a_row(world: World) -> None:
     """A route that is added must be added to the table above too."""
-    assert {(route.method, route.rule) for route in world.app.routes} == set(ROWS)
+    routed = {(route.method, plain(route.rule)) for route in world.app.routes}
+
+    assert {(method, rule.replace("/api/v1/", "/api/", 1)) for method, rule in routed} == set(ROWS)
 
 
 @ALL
@@ -228,7 +246,7 @@ def test_other_tenant_changed_nothing(world: World) -> None:
 def snapshot(world: World) -> list[Any]:
     kept = [world.store.get(world.names[name]) for name in ("done", "dead")]
     letters = [letter.job.id for letter in world.store.dead_letters() if letter.job.tenant == "acme"]
-    others = [world.store.schedules()[0], world.store.function("acme/days")]
+    others = [world.store.schedules()[0], world.store.function("acme/days-of-acme")]
     listed = [each for each in world.store.deliveries("pending", None, 1000) if each.tenant == "acme"]
     keys = [key for key in world.store.api_keys() if key.tenant == "acme" and not key.last_used_ms]
     return [*kept, letters, *others, listed, keys, world.store.closures()]

@@ -68,23 +68,21 @@ def test_made_and_called(store: Store, versions: Versions) -> None:
     assert current is not None
     assert current.package == Package(job.id, 1, tree.sha256, 4)
     call = Call("node", "index.mjs", "handler", name="days", version=1, package=current.package)
-    with versions.tree(call) as blocks:
-        assert [bytes(block) for block in blocks] == [b"tree"]
+    assert [bytes(block) for block in versions.tree(call)] == [b"tree"]
 
 
 def test_no_tree_for_what_has_its_files(versions: Versions) -> None:
     """Jobs of other types, and calls with their code, begin with nothing."""
     for call in (None, Call("node", "index.mjs", "handler"), MAKING):
-        with versions.tree(call) as blocks:
-            assert blocks == []
+        assert versions.tree(call) == []
 
 
 def test_removed_version(versions: Versions) -> None:
     """A version that was removed has no tree."""
     call = Call("node", "a.mjs", "f", name="days", version=1, package=Package(new_id(), 1, "0" * 64, 4))
 
-    with pytest.raises(ArtifactNotFound), versions.tree(call):
-        pass
+    with pytest.raises(ArtifactNotFound):
+        versions.tree(call)
 
 
 def test_failed_job_leaves_nothing(store: Store, versions: Versions, folder: Path) -> None:

@@ -1,4 +1,4 @@
-// What bench/http.py compares the API with: Fastify in front of BullMQ, POST and GET of a job. Checks the same few fields.
+// What bench/http.py compares the API with: Fastify in front of BullMQ, POST, batch and GET of jobs. Checks the same few fields.
 import Fastify from 'fastify';
 import { Job, Queue } from 'bullmq';
 import { Redis } from 'ioredis';
@@ -24,6 +24,13 @@ app.post('/api/jobs', { schema: { body } }, async (request, reply) => {
   const job = await queue.add(request.body.type, request.body.data);
   reply.code(201);
   return { jobId: job.id, type: job.name, status: 'pending', createdAt: new Date(job.timestamp).toISOString() };
+});
+
+const batch = { type: 'object', required: ['jobs'], properties: { jobs: { type: 'array', maxItems: 100, items: body } } };
+
+app.post('/api/jobs/batch', { schema: { body: batch } }, async (request) => {
+  const jobs = await queue.addBulk(request.body.jobs.map(({ type, data }) => ({ name: type, data })));
+  return { results: jobs.map((job) => ({ jobId: job.id, type: job.name, status: 'pending' })) };
 });
 
 app.get('/api/jobs/:id', async (request, reply) => {

@@ -1,4 +1,4 @@
-# Image of the Node jobs: Node and four package managers, read-only while a job runs.
+# Image of the Node jobs: Node, four package managers and the checkers of analyses, read-only while a job runs.
 ARG BASE
 FROM ${BASE}
 # The host's CA bundle, and Node itself where the base has none (see executor/images.py).
@@ -9,6 +9,10 @@ ARG PNPM=10.34.8
 ARG YARN=1.22.22
 ARG YARN_BERRY=4.18.1
 ARG BUN=1.4.5
+# What checks a project that brings no tool of its own: a linter, a finder of unused packages, a reader of source maps.
+ARG OXLINT=1.94.0
+ARG KNIP=6.44.2
+ARG SOURCEMAP_CODEC=1.6.0
 RUN set -eu; \
     if ! command -v node >/dev/null; then \
         apt-get update; apt-get install --yes --no-install-recommends nodejs npm; rm -rf /var/lib/apt/lists/*; \
@@ -17,6 +21,9 @@ RUN set -eu; \
     install="npm install --global --force --no-audit --no-fund --loglevel=error"; \
     $install "pnpm@$PNPM" "yarn@$YARN" "bun@$BUN"; \
     $install --prefix /opt/yarn-berry "@yarnpkg/cli-dist@$YARN_BERRY"; \
+    # Off the PATH, so that they never stand in for the ones of a project.
+    mkdir /opt/checks; npm install --prefix /opt/checks --no-audit --no-fund --loglevel=error \
+      "oxlint@$OXLINT" "knip@$KNIP" "@jridgewell/sourcemap-codec@$SOURCEMAP_CODEC"; \
     # Where each package manager goes, in its own words: what an install may reach (bun goes where npm goes).
     if [ -n "$REGISTRY" ]; then export YARN_REGISTRY="$REGISTRY" YARN_NPM_REGISTRY_SERVER="$REGISTRY"; fi; \
     cd /tmp; { npm config get registry; pnpm config get registry; yarn config get registry; \

@@ -1,4 +1,4 @@
-"""What test runners, coverage tools and linters wrote, in one form for all tools of a kind.
+"""What test runners, coverage tools, linters and our analysis wrote, in one form for all tools of a kind.
 
 A report comes out of a job's workspace: it may be forged, broken or huge. Reading it has caps and raises ReportInvalid
 alone. What it says is the job's own word; how the job ended, its exit code says.
@@ -12,14 +12,14 @@ from typing import Any
 
 from executor.reports.values import MAX_BYTES, ReportInvalid
 
-from . import coverage, function, junit, lint, tests
+from . import analysis, coverage, function, junit, lint, tests
 
 __all__ = ["FORMATS", "MAX_BYTES", "Format", "ReportInvalid", "combined", "read"]
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A kind of report (tests, coverage, lint, function), and what reads it."""
+    """A kind of report (tests, coverage, lint, analysis, function), and what reads it."""
 
     kind: str
     read: Callable[[bytes], dict[str, Any]]
@@ -38,13 +38,18 @@ FORMATS: dict[str, Format] = {
     "oxlint": Format("lint", lint.oxlint),
     "ruff": Format("lint", lint.ruff),
     "tsc": Format("lint", lint.tsc),
+    "svelte-check": Format("lint", lint.svelte_check),
     "function": Format("function", function.read),
 }
+FORMATS["analysis"] = Format(
+    "analysis", analysis.reader({name: each.read for name, each in FORMATS.items() if each.kind == "lint"})
+)
 
 _COMBINED: dict[str, Callable[[Sequence[dict[str, Any]]], dict[str, Any]]] = {
     "tests": tests.combined,
     "coverage": coverage.combined,
     "lint": lint.combined,
+    "analysis": analysis.combined,
 }
 
 

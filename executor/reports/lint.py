@@ -88,6 +88,21 @@ def tsc(data: bytes) -> Entry:
     return _summary(issues)
 
 
+_SVELTE = re.compile(r"\d{1,20} (\{.*\})")
+
+
+def svelte_check(data: bytes) -> Entry:
+    """What `svelte-check --output machine-verbose` prints; places count from 0 in it. Raises ReportInvalid."""
+    if bounded(data).count(b"\n") > MAX_LINES:
+        raise ReportInvalid(f"it has more than {MAX_LINES:,} lines")
+    lines = data.decode("utf-8", "replace").splitlines()
+    if not any(line.endswith("FILES_WITH_PROBLEMS") for line in lines):
+        raise ReportInvalid("it was not completed")
+    return _summary(
+        [_of_svelte(load_object(found[1].encode())) for line in lines if (found := _SVELTE.fullmatch(line))]
+    )
+
+
 def combined(found: Sequence[Entry]) -> Entry:
     """Several reports as one. What each left out stays left out, and counted."""
     made = _summary([each for report in found for each in report["issues"]])
@@ -127,6 +142,14 @@ def _of_biome(found: Entry) -> Entry:
     message = found.get("message")
     words = message if isinstance(message, str) else found.get("description") or "".join(_marked_up(message))
     return _issue(path(file), place, found.get("category"), _severity(found), words)
+
+
+def _of_svelte(found: Entry) -> Entry:
+    code, start = found.get("code"), found.get("start")
+    place = {"line": number(inside(start, "line")) + 1, "column": number(inside(start, "character")) + 1}
+    rule = f"TS{code}" if isinstance(code, int) else code
+    severity = _SEVERITY.get(str(found.get("type")).lower(), "info")
+    return _issue(path(found.get("filename")), place, rule, severity, found.get("message"))
 
 
 def _place_of_span(where: Any) -> Entry:

@@ -12,7 +12,7 @@ const exit = process.exit.bind(process)
 const { file, export: name, event, check, report, maxBytes } = JSON.parse(
   readFileSync(new URL('call.json', import.meta.url), 'utf8'),
 )
-const context = { jobId: process.env.CHEF_JOB_ID, deadlineMs: Number(process.env.CHEF_DEADLINE_MS) }
+const context = { jobId: process.env.CHEF_JOB_ID ?? '', deadlineMs: Number(process.env.CHEF_DEADLINE_MS ?? 0) }
 let began = now()
 
 function end(outcome) {

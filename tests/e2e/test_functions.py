@@ -11,7 +11,9 @@ import requests
 
 from tests.e2e.conftest import Client, example
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+#: Half a second, or three with an installation; a minute on a machine that does much else.
+PATIENCE_S = 240
 DOUBLE = {"index.mjs": "export const handler = (event) => { console.log('called'); return event * 2 }"}
 
 
@@ -26,14 +28,26 @@ class Named:
         url = f"{self.client.service.url}/api/functions/{name or self.name}{path}"
         return requests.request(method, url, json=body, timeout=90)
 
-    def put(self, source: str, **fields: Any) -> requests.Response:
+    def put(self, source: str, **fields: Any) -> dict[str, Any]:
+        """Keep a version; what became of it once its job has ended."""
         body = {"runtime": "node", "handler": "index.handler", "files": {"index.mjs": source}, **fields}
-        return self.ask("PUT", "?wait=60", body)
+        answer = self.ask("PUT", "?wait=60", body)
+        assert answer.status_code in {201, 202}, answer.text
+        if answer.status_code == 202:  # on a machine that does much else
+            self.client.ended(answer.json()["jobId"], PATIENCE_S)
+        return dict(self.version(answer.json()["version"]))
+
+    def version(self, number: int) -> dict[str, Any]:
+        versions = self.ask("GET").json()["versions"]
+        return next(dict(each) for each in versions if each["version"] == number)
 
     def invoke(self, event: Any = None) -> dict[str, Any]:
+        """Call it; the record once the job has ended."""
         answer = self.ask("POST", "/invoke?wait=60", {"event": event})
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
+        assert answer.status_code in {200, 202}, answer.text
+        return (
+            dict(answer.json()) if answer.status_code == 200 else self.client.ended(answer.json()["jobId"], PATIENCE_S)
+        )
 
     def value(self, event: Any = None) -> Any:
         record = self.invoke(event)
@@ -57,7 +71,7 @@ def call(client: Client, data: dict[str, Any]) -> dict[str, Any]:
     """Submit a function job and wait for its end."""
     answer = requests.post(f"{client.service.url}/api/jobs", json={"type": "function", "data": data}, timeout=10)
     assert answer.status_code == 201, answer.text
-    return client.ended(answer.json()["jobId"])
+    return client.ended(answer.json()["jobId"], PATIENCE_S)
 
 
 @pytest.mark.parametrize(
@@ -82,11 +96,11 @@ def test_examples(client: Client, folder: str, runtime: str, handler: str) -> No
 def test_life_of_a_function(named: Named, client: Client) -> None:
     """A version is made, called, replaced, called again by rolling back, and gone with the function."""
     first = named.put("export const handler = (event) => ({ version: 1, event })")
-    assert (first.status_code, first.json()["version"], first.json()["state"]) == (201, 1, "ready"), first.text
+    assert (first["version"], first["state"]) == (1, "ready"), first
     assert named.value({"ü": [1]}) == {"version": 1, "event": {"ü": [1]}}
 
     second = named.put("import ms from 'ms'\nexport const handler = (event) => ms(event)", dependencies={"ms": "2.1.3"})
-    assert (second.status_code, second.json()["version"]) == (201, 2), second.text
+    assert (second["version"], second["state"]) == (2, "ready"), second
     record = named.invoke("2 days")
     assert record["result"]["function"]["value"] == 172_800_000
     assert "installing" not in [phase["name"] for phase in record["result"]["phases"]]
@@ -107,13 +121,13 @@ def test_life_of_a_function(named: Named, client: Client) -> None:
 def test_failed_version(named: Named) -> None:
     """A version that cannot be loaded says why and never becomes the one that is called."""
     broken = named.put("import 'nowhere'\nexport const handler = () => 1")
-    assert (broken.json()["state"], broken.json()["reason"]) == ("failed", "function_failed"), broken.text
-    assert "nowhere" in broken.json()["message"]
+    assert (broken["state"], broken["reason"]) == ("failed", "function_failed"), broken
+    assert "nowhere" in broken["message"]
     refused = named.ask("POST", "/invoke")
     assert (refused.status_code, refused.json()["code"]) == (409, "function_not_ready")
 
-    assert named.put("export const handler = () => 'good'").json()["state"] == "ready"
-    assert named.put("export const other = 1").json()["reason"] == "handler_not_found"
+    assert named.put("export const handler = () => 'good'")["state"] == "ready"
+    assert named.put("export const other = 1")["reason"] == "handler_not_found"
     assert named.value() == "good"
     assert [version["state"] for version in named.ask("GET").json()["versions"]] == ["failed", "ready", "failed"]
 
@@ -121,14 +135,9 @@ def test_failed_version(named: Named) -> None:
 def test_python_function(named: Named) -> None:
     """A Python function keeps its dependencies too, and its exception comes back."""
     source = "import six\ndef handler(event, context):\n    return six.text_type(1 / event)"
-    body = {
-        "runtime": "python",
-        "handler": "main.handler",
-        "files": {"main.py": source},
-        "dependencies": {"six": "1.17.0"},
-    }
+    fields = {"runtime": "python", "handler": "main.handler", "files": {"main.py": source}}
 
-    assert named.ask("PUT", "?wait=60", body).json()["state"] == "ready"
+    assert named.put("", **fields, dependencies={"six": "1.17.0"})["state"] == "ready"
     assert named.value(4) == "0.25"
     failed = named.invoke(0)
     assert (failed["reason"], failed["result"]["function"]["error"]["type"]) == ("function_failed", "ZeroDivisionError")
@@ -141,7 +150,7 @@ def test_time_limit_and_variables(named: Named) -> None:
       if (event === 'wait') await new Promise(() => setInterval(() => {}, 1000))
       return process.env.API_TOKEN.length + ' ' + process.env.API_TOKEN }"""
 
-    assert named.put(source, env=env, timeoutMs=2000).json()["state"] == "ready"
+    assert named.put(source, env=env, timeoutMs=4000)["state"] == "ready"
 
     assert named.value() == "13 ***"
     assert named.invoke("wait")["reason"] == "timeout"
@@ -159,13 +168,13 @@ def test_asynchronous_call(named: Named, client: Client) -> None:
     assert [answer.status_code for answer in answers] == [202, 202]
     (job_id,) = {answer.json()["jobId"] for answer in answers}
     assert answers[0].headers["Location"] == f"/api/jobs/{job_id}"
-    assert client.ended(job_id)["result"]["function"]["value"] == 42
+    assert client.ended(job_id, PATIENCE_S)["result"]["function"]["value"] == 42
     assert "called" in client.get(f"{job_id}/logs").text
 
 
 def test_versions_at_the_same_time(named: Named) -> None:
     """Versions that are kept at once all have numbers of their own, and the newest is the one that is called."""
-    answers: list[requests.Response] = []
+    answers: list[dict[str, Any]] = []
     threads = [
         threading.Thread(target=lambda n=n: answers.append(named.put(f"export const handler = () => {n}")))
         for n in range(4)
@@ -175,8 +184,8 @@ def test_versions_at_the_same_time(named: Named) -> None:
     for thread in threads:
         thread.join()
 
-    assert sorted(answer.json()["version"] for answer in answers) == [1, 2, 3, 4]
-    assert {answer.json()["state"] for answer in answers} == {"ready"}
+    assert sorted(answer["version"] for answer in answers) == [1, 2, 3, 4]
+    assert {answer["state"] for answer in answers} == {"ready"}
     assert named.current == 4
 
 
@@ -191,7 +200,7 @@ def test_removed_before_the_call_runs(named: Named, client: Client) -> None:
     finally:
         requests.post(f"{base}/api/queues/functions/resume", timeout=10)
 
-    record = client.ended(job_id)
+    record = client.ended(job_id, PATIENCE_S)
     assert (record["status"], record["reason"]) == ("failed", "function_removed")
 
 

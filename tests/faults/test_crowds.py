@@ -18,11 +18,14 @@ import pytest
 from artifacts import Shelf
 from store import Store
 from tests.api_cases import finish, key_of
-from tests.live import HEAD, JSON, SUBMISSION, Server, running
+from tests.server_cases import Server, running_server
 from tests.store_cases import claimed
 
 pytestmark = pytest.mark.faults
 
+SUBMISSION = json.dumps({"type": "build", "data": {"projectFiles": {"a.txt": "hi"}}}).encode()
+JSON = {"Content-Type": "application/json"}
+HEAD = b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 WATCHED_S = 5.0
 PATIENCE_S = 0.5
 
@@ -42,7 +45,7 @@ STALLED = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with running(RATE_LIMIT_KEY="60", MAX_BODY_BYTES="1m") as started:
+    with running_server(RATE_LIMIT_KEY="60", MAX_BODY_BYTES="1m") as started:
         yield started
 
 

@@ -1,4 +1,4 @@
-"""A running API for tests: gunicorn over real sockets, and a Redis that can be stopped, frozen and started."""
+"""A running API of the tests' own: gunicorn over real sockets, with a Redis that can be stopped, frozen and started."""
 
 from __future__ import annotations
 
@@ -19,9 +19,6 @@ from typing import Any
 import machine
 
 ROOT = Path(__file__).parent.parent
-SUBMISSION = json.dumps({"type": "build", "data": {"projectFiles": {"a.txt": "hi"}}}).encode()
-JSON = {"Content-Type": "application/json"}
-HEAD = b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
 @dataclass
@@ -32,6 +29,7 @@ class Server:
     folder: Path
     redis: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     redis_process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def redis_url(self) -> str:
@@ -89,18 +87,19 @@ def receive(connection: socket.socket, began: float) -> Answer:
 
 
 @contextlib.contextmanager
-def running(**settings: str) -> Iterator[Server]:
-    """gunicorn with two processes over a Redis of its own; `settings` are further variables."""
+def running_server(**settings: str) -> Iterator[Server]:
+    """A server with these settings; it has gone when the block ends."""
     with tempfile.TemporaryDirectory(prefix="cw-api-") as folder, socket.create_server(("127.0.0.1", 0)) as probe:
-        server = Server(probe.getsockname()[1], Path(folder))
+        running = Server(probe.getsockname()[1], Path(folder))
         probe.close()
-        server.start_redis()
-        process = start_gunicorn(server, settings)
+        running.start_redis()
+        process = start_gunicorn(running, settings)
+        running.process = process
         try:
-            yield server
+            yield running
         finally:
             machine.stop_process(process)
-            server.stop_redis()
+            running.stop_redis()
 
 
 def start_gunicorn(running: Server, settings: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -135,10 +134,3 @@ def until_healthy(running: Server) -> None:
     while not answers(running):
         assert time.monotonic() < deadline, "the API did not recover within 5 s"
         time.sleep(0.02)
-
-
-def is_closed(connection: socket.socket) -> bool:
-    """True once the server has closed; anything that it sends before fails the test."""
-    with contextlib.suppress(ConnectionResetError):
-        assert connection.recv(1) == b""
-    return True

@@ -1,0 +1,68 @@
+"""Event streams over HTTP: one job from any point to its end, or all jobs; resumed with Last-Event-ID."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+from bottle import request, response
+
+import feeds
+from feeds import KINDS, AllFeed, Feed, JobFeed, Place, place_of
+from guard import caller, own
+from handover import HandedOver
+from query import Query
+from store import Store
+from streams import Streams
+from watch import Watch
+
+#: A client that was cut off comes back after this long (ms).
+RETRY_MS = 1_000
+
+
+class Live:
+    """One method for each route."""
+
+    def __init__(self, store: Store, watch: Watch, streams: Streams) -> None:
+        """Keep the parts; nothing is opened."""
+        self._store = store
+        self._watch = watch
+        self._streams = streams
+
+    def of_job(self, job_id: str) -> bytes | Iterator[bytes]:
+        """What happened to a job so far and happens from now on; ends with it. 204 if the caller has seen the end."""
+        kinds, place = _asked()
+        job = own(self._store, job_id)
+        feed = JobFeed(job_id, kinds, place or feeds.START)
+        if place and job.status.is_final and not JobFeed(job_id, kinds, place).read(self._store)[0]:
+            response.status = 204
+            return b""
+        return self._stream(feed)
+
+    def of_all(self) -> bytes | Iterator[bytes]:
+        """What happens to any job from now on, or since the event that Last-Event-ID names."""
+        kinds, place = _asked()
+        tenant = None if caller().sees_all else caller().tenant
+        return self._stream(AllFeed(kinds, place or feeds.whole(self._store.newest_happening()), tenant))
+
+    def _stream(self, feed: Feed) -> bytes | Iterator[bytes]:
+        self._streams.require_room()
+        self._watch.start()
+        response.content_type = "text/event-stream"
+        response.set_header("X-Accel-Buffering", "no")  # nginx would hold events back
+        return b"" if request.method == "HEAD" else self._begun(feed)
+
+    def _begun(self, feed: Feed) -> Iterator[bytes]:
+        """The first words, sent by the server with the head; the rest comes from the streams' thread."""
+        chunked = request.environ["SERVER_PROTOCOL"] != "HTTP/1.0"  # as the server itself decides
+        yield f"retry: {RETRY_MS}\n\n".encode()
+        raise HandedOver(functools.partial(self._streams.open, feed, chunked))
+
+
+def _asked() -> tuple[tuple[str, ...], Place | None]:
+    """Which kinds of events are wanted, and after which place. An id that is not ours counts as none."""
+    asked = Query()
+    kinds = asked.words("events", KINDS) or KINDS
+    last = asked.text("lastEventId") or request.get_header("Last-Event-ID", "")
+    asked.check()
+    return kinds, place_of(last)
