@@ -13,8 +13,10 @@ from urllib.parse import quote
 
 from bottle import request, response
 
+import outflow
+import rates
 import wire
-from errors import ChefError, InvalidRequest, Mistake, QueueFull
+from errors import ChefError, InvalidRequest, Mistake, QueueFull, QuotaExceeded, RateLimited, Unauthorized
 from jobs import Job, iso
 
 log = logging.getLogger(__name__)
@@ -25,8 +27,12 @@ MAX_KEY = 255
 #: Every code that an answer can carry: its HTTP number and what it means in a few words.
 PROBLEMS: dict[str, tuple[int, str]] = {
     "invalid_request": (400, "The request is not valid"),
+    "host_missing": (400, "The request has no Host"),
     "body_broken": (400, "The body cannot be read"),
     "source_not_found": (404, "The source of the job's files is not there"),
+    "unauthorized": (401, "A valid API key is needed"),
+    "forbidden": (403, "The API key is not good for this"),
+    "origin_refused": (403, "Pages of this origin may not use the service"),
     "not_found": (404, "There is nothing at this address"),
     "job_not_found": (404, "There is no such job"),
     "artifact_not_found": (404, "There is no such artifact"),
@@ -43,10 +49,14 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "unsupported_media_type": (415, "The body is not JSON"),
     "range_unsatisfiable": (416, "The range lies outside the file"),
     "uploads_full": (429, "There is no room for another upload"),
+    "host_refused": (421, "This service does not answer to this Host"),
     "queue_full": (429, "The queue is full"),
+    "quota_exceeded": (429, "The tenant's quota is used up"),
+    "rate_limited": (429, "Too many requests"),
     "internal_error": (500, "Something went wrong here"),
     "storage_failed": (500, "The disk that keeps artifacts fails"),
     "source_unavailable": (502, "The server that has the job's files does not give them"),
+    "busy": (503, "Too many downloads are under way"),
     "crowded": (503, "As many callers as may be wait or look on"),
     "store_unavailable": (503, "The job store does not answer"),
     "disk_low": (503, "The disk is nearly full"),
@@ -59,6 +69,9 @@ _OURS = {
     "store_unavailable": "Redis does not answer. Nothing is known about the effect of this request; try again soon.",
     "store_unsuitable": "Redis answers, but does not keep what it is given. The service's log says what to change.",
 }
+
+#: What an answer said of its body before that turned out to be none.
+_OF_THE_BODY = ("Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "ETag")
 
 _compact = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -97,7 +110,7 @@ def idempotency_key() -> str:
     return key
 
 
-def file_answer(stream: BinaryIO, path: str, size: int, etag: str) -> bytes | wire.FilePart:
+def file_answer(stream: BinaryIO, path: str, size: int, etag: str) -> Iterable[bytes]:
     """An open file of `size` bytes, or the range of it that is asked for; it is closed with the answer."""
     try:
         part = wire.wanted_range(request.environ, size, etag)
@@ -113,8 +126,8 @@ def file_answer(stream: BinaryIO, path: str, size: int, etag: str) -> bytes | wi
     response.content_length = sent.end - sent.start
     if sent.start == sent.end:  # Bottle closes no body that yields nothing
         stream.close()
-        return b""
-    return wire.FilePart(stream, sent)
+        return []
+    return outflow.downloads.hold(wire.FilePart(stream, sent))
 
 
 def answering(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,14 +149,12 @@ def answering(handler: Callable[..., Any]) -> Callable[..., Any]:
 def problem_of(error: ChefError) -> bytes:
     """The answer that an error of ours leads to."""
     code = _code_of(error)
+    for name in _OF_THE_BODY:
+        response.headers.pop(name, None)
     if code in _OURS:
         log.error("request %s: %s: %s", request.environ["chef.request_id"], type(error).__name__, error)
-    if code in ("store_unavailable", "store_unsuitable", "disk_low", "crowded"):
-        response.set_header("Retry-After", str(RETRY_SOON_S))
-    if isinstance(error, QueueFull):
-        response.set_header("Retry-After", str(error.retry_after_s))
-    if isinstance(error, wire.RangeUnsatisfiable):
-        response.set_header("Content-Range", f"bytes */{error.size}")
+    for name, value in _headers_of(error, code).items():
+        response.set_header(name, value)
     return _answered(problem_document(error))
 
 
@@ -154,6 +165,21 @@ def problem_document(error: ChefError) -> dict[str, Any]:
 
 def _code_of(error: ChefError) -> str:
     return error.code if error.code in PROBLEMS else "internal_error"
+
+
+def _headers_of(error: ChefError, code: str) -> dict[str, str]:
+    """What tells a program the same as the text."""
+    if code in ("store_unavailable", "store_unsuitable", "disk_low", "crowded"):
+        return {"Retry-After": str(RETRY_SOON_S)}
+    if isinstance(error, Unauthorized):
+        return {"WWW-Authenticate": 'Bearer realm="chef-workers"'}
+    if isinstance(error, RateLimited):
+        return {"Retry-After": str(error.retry_after_s), **rates.headers(error.taken)}
+    if isinstance(error, QueueFull | QuotaExceeded | outflow.Busy):
+        return {"Retry-After": str(error.retry_after_s)}
+    if isinstance(error, wire.RangeUnsatisfiable):
+        return {"Content-Range": f"bytes */{error.size}"}
+    return {}
 
 
 def problem(code: str, detail: str = "", mistakes: Iterable[Mistake] = ()) -> bytes:

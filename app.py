@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -15,7 +16,9 @@ from bottle import Bottle, HTTPError, request, response
 import batch
 import intake
 import joblog
+import meter
 import openapi
+import outflow
 import reference
 import upkeep
 import wire
@@ -26,13 +29,16 @@ from clock import Clock
 from config import VERSION, Settings
 from deliveries import Deliveries
 from earlier import Earlier
-from errors import ArtifactNotFound, DiskLow, JobNotFound
+from errors import ArtifactNotFound, ChefError, DiskLow, StoreUnavailable
 from exposition import Exposition
 from functions import Functions
+from guard import Guard, caller, own
 from handover import AT_STOP
 from health import Health
+from hosts import Origins
 from inbox import Inbox
-from jobs import Artifact, Job, Request, Status, is_id, iso
+from jobs import Artifact, Job, Request, Status, iso
+from keys import Keys
 from listing import Listing
 from live import Live
 from metrics import Tally
@@ -52,6 +58,17 @@ log = logging.getLogger(__name__)
 IO_SECONDS = 10.0
 #: How long Redis may take for one answer (s): a caller hears of its absence within a second, and asks again.
 STORE_SECONDS = 0.8
+#: Tells gunicorn that the application cannot be loaded, so that it ends instead of trying for ever.
+UNLOCKED_EXIT = 4
+
+#: What answers carry where no handler was reached.
+UNROUTED = {
+    400: "host_missing",
+    403: "origin_refused",
+    404: "not_found",
+    405: "method_not_allowed",
+    421: "host_refused",
+}
 
 #: What is taken for a job's id: anything but the names that stand at its place.
 JOB_ID = r"<job_id:re:(?!(?:batch|replay)(?:/|$))[^/]+>"
@@ -65,9 +82,29 @@ def wsgi() -> Bottle:
 
     tasks.require_suitable_store()
     store = tasks.open_store(timeout_s=STORE_SECONDS, retries=0)
+    require_lock(tasks.settings, store)
     tasks.huey.store = store  # a caller waits: submissions are as impatient as reads
     upkeep.Reporter(store, tasks.tally).start()
     return create_app(tasks.settings, store, tasks.shelf, tasks.submit, tally=tasks.tally)
+
+
+def require_lock(settings: Settings, store: Store) -> None:
+    """End the process if it would serve a network without any API key; say so if it serves this machine without one."""
+    try:
+        if store.find_key("")[1]:
+            return
+    except StoreUnavailable as error:
+        log.warning("%s", error)  # the guard lets nobody in while it does not know
+        return
+    if settings.is_loopback or settings.allow_anonymous:
+        who = "everybody who reaches it" if settings.allow_anonymous else "this machine alone"
+        log.warning("There are no API keys: %s may do everything (see docs/api-access.md)", who)
+        return
+    log.critical(
+        "%s is a network, and there are no API keys: anybody could run code here. Make one with `python cli.py keys "
+        "create --scope admin`, or set HOST=127.0.0.1, or ALLOW_ANONYMOUS=true.", settings.publish or settings.host
+    )  # fmt: skip
+    os._exit(UNLOCKED_EXIT)
 
 
 def create_app(
@@ -82,14 +119,18 @@ def create_app(
     app = Bottle()
     app.uninstall(True)  # its plugins turn dicts into answers; ours are bytes already
     known = routes(settings, store, shelf, submit)
-    for method, path, handler, _scope in known.table:
+    guard = Guard(store, settings.conditions)
+    origins = Origins(settings.conditions.hosts, settings.conditions.origins)
+    for method, path, handler, scope in known.table:
         path = path.replace("<job_id>", JOB_ID)  # noqa: PLW2901
+        answer = answering(guard.over(scope, handler))
         for prefix in ("/api", "/api/v1") if path.startswith("/api") else ("",):
-            app.route(path.replace("/api", prefix, 1), method, answering(handler))
+            app.route(path.replace("/api", prefix, 1), method, answer, scope=scope)
     app.default_error_handler = _unrouted
     app.add_hook("before_request", functools.partial(_begin, io_seconds))
     app.add_hook("before_request", lambda: known.lead(request.environ))
-    app.add_hook("after_request", functools.partial(_end, tally or Tally()))
+    app.add_hook("before_request", origins.admit)
+    app.add_hook("after_request", functools.partial(_end, tally or Tally(), guard, origins))
     return app
 
 
@@ -118,16 +159,17 @@ def routes(settings: Settings, store: Store, shelf: Shelf, submit: Submit) -> Ro
     named = Functions(store, trees, watch, api.submit, api.bounds, settings.body_bytes, settings.function_quota)
     bundles = Bundles(settings, store)
     previews = Previews(settings, store, shelf)
+    keys = Keys(store)
     description = Description()
     table: list[openapi.Route] = [
         ("GET", "/", api.about, "open"),
         ("GET", "/livez", health.live, "open"),
         ("GET", "/readyz", health.ready, "open"),
         ("GET", "/api/health", health.health, "open"),
-        ("GET", "/api/workers", health.workers, "operate"),
-        ("POST", "/api/workers/<worker>/drain", health.drain, "operate"),
-        ("POST", "/api/workers/<worker>/resume", health.resume, "operate"),
-        ("GET", "/metrics", exposed.metrics, "operate"),
+        ("GET", "/api/workers", health.workers, "operate all"),
+        ("POST", "/api/workers/<worker>/drain", health.drain, "operate all"),
+        ("POST", "/api/workers/<worker>/resume", health.resume, "operate all"),
+        ("GET", "/metrics", exposed.metrics, "operate all"),
         ("GET", "/api/stats", api.stats, "read"),
         ("POST", "/api/jobs", api.create_job, "submit"),
         ("PUT", "/api/uploads", api.sending.upload, "submit"),
@@ -152,9 +194,9 @@ def routes(settings: Settings, store: Store, shelf: Shelf, submit: Submit) -> Ro
         ("POST", "/api/dead-letters/replay", operate.replay_all, "operate"),
         ("POST", "/api/dead-letters/<job_id>/replay", operate.replay, "operate"),
         ("DELETE", "/api/dead-letters/<job_id>", operate.discard, "operate"),
-        ("POST", "/api/queues/<queue>/pause", operate.pause, "operate"),
-        ("POST", "/api/queues/<queue>/drain", operate.drain, "operate"),
-        ("POST", "/api/queues/<queue>/resume", operate.resume, "operate"),
+        ("POST", "/api/queues/<queue>/pause", operate.pause, "operate all"),
+        ("POST", "/api/queues/<queue>/drain", operate.drain, "operate all"),
+        ("POST", "/api/queues/<queue>/resume", operate.resume, "operate all"),
         ("GET", "/api/schedules", planned.listed, "read"),
         ("POST", "/api/schedules", planned.create, "submit"),
         ("GET", "/api/schedules/<schedule_id>", planned.one, "read"),
@@ -171,8 +213,11 @@ def routes(settings: Settings, store: Store, shelf: Shelf, submit: Submit) -> Ro
         ("GET", "/api/jobs/<job_id>/deliveries", delivered.of_job, "read"),
         ("GET", "/api/deliveries", delivered.listed, "operate"),
         ("POST", "/api/deliveries/<delivery_id>/resend", delivered.resend, "operate"),
-        ("POST", "/api/webhooks/test", delivered.test, "operate"),
-        ("POST", "/api/webhooks/<name>/enable", delivered.enable, "operate"),
+        ("POST", "/api/webhooks/test", delivered.test, "operate all"),
+        ("POST", "/api/webhooks/<name>/enable", delivered.enable, "operate all"),
+        ("GET", "/api/keys", keys.listed, "admin"),
+        ("POST", "/api/keys", keys.create, "admin"),
+        ("DELETE", "/api/keys/<key_id>", keys.revoke, "admin"),
         ("GET", "/api/openapi.json", description.json, "open"),
         ("GET", "/docs", description.page, "open"),
     ]
@@ -240,17 +285,17 @@ class Api:
         return json_answer({"service": "Chef Workers", "version": VERSION, "status": "running", "timestamp": now()})
 
     def stats(self) -> bytes:
-        """How many jobs are in each state, per queue, and which queues are closed and why."""
-        return json_answer(
-            {
-                "timestamp": now(),
-                "queues": self._store.stats(),
-                "counters": self._store.counters(),
-                "webhooks": {name: lane.to_json() for name, lane in self._store.lanes(self._endpoints).items()},
-                **self._store.closures().to_json(),
-            }
-        )
+        """How many of the caller's jobs are in each state, per queue, and which queues are closed and why."""
+        body = {"timestamp": now(), **self._store.closures().to_json()}
+        if caller().sees_all:
+            webhooks = {name: lane.to_json() for name, lane in self._store.lanes(self._endpoints).items()}
+            body |= {"queues": self._store.stats(), "counters": self._store.counters(), "webhooks": webhooks}
+        else:
+            queues, counters = self._store.tenant_figures(caller().tenant)
+            body |= {"queues": queues, "counters": counters}
+        return json_answer(body)
 
+    @meter.counting
     def create_job(self) -> bytes:
         """Take a submission: 201 for a new job, which is stored then; 200 if it means one that is there already."""
         seconds = self._wait_seconds()
@@ -272,13 +317,19 @@ class Api:
         check = functools.partial(intake.check, bounds=self.bounds, bring=self.sending.bring)
         key = idempotency_key()
         identify = self._identified if not key else lambda options, digest: batch.keyed(options, key, digest)
-        results = batch.submit(listed, check, identify, self._store.submit_all)
+        results = batch.submit(listed, check, identify, self._submit_all)
         return json_answer({"results": results, "created": sum(each["httpStatus"] == 201 for each in results)})
 
+    def _submit_all(self, checked: list[batch.Checked]) -> list[Submitted | ChefError]:
+        owner = caller().owner
+        return self._store.submit_all([(wanted, dataclasses.replace(each, tenant=owner)) for wanted, each in checked])
+
     def submit(self, wanted: Request, options: Options) -> Submitted:
-        """Take a job in, if there is room on the disk. Raises DiskLow, and what tasks.submit raises."""
+        """Take a caller's job in, if there is room on the disk. Raises DiskLow, and what tasks.submit raises."""
         self._require_room()
-        return self._submit(wanted, options)
+        taken = self._submit(wanted, dataclasses.replace(options, tenant=caller().owner, rates=meter.due()))
+        meter.tell(taken.taken)
+        return taken
 
     def job(self, job_id: str) -> bytes:
         """The record of a job; of one that waits, also why."""
@@ -305,9 +356,13 @@ class Api:
             for artifact in job.artifacts
         ]
         total = sum(artifact["size"] for artifact in job.artifacts)
-        kept = {"keptBytes": self._store.kept_bytes(), "quotaBytes": self._keep_bytes or None}
+        kept = {"keptBytes": self._kept_bytes(), "quotaBytes": self._keep_bytes or None}
         expires = iso(job.finished_ms + self._keep_ms) if self._keep_ms and job.finished_ms else None
         return json_answer({"jobId": job.id, "artifacts": listed, "totalBytes": total, "expiresAt": expires, **kept})
+
+    def _kept_bytes(self) -> int:
+        who = caller()
+        return self._store.kept_bytes() if who.sees_all else self._store.tenant_figures(who.tenant)[1].get("bytes", 0)
 
     def archive(self, job_id: str) -> Iterable[bytes]:
         """All artifacts as one compressed tar file, made while it is sent."""
@@ -320,7 +375,7 @@ class Api:
         job = self._job(job_id)
         return _attached(self._shelf.zip(job.id, job.fence, _kept(job)), f"{job.id}.zip", "application/zip")
 
-    def artifact(self, job_id: str, path: str) -> bytes | wire.FilePart:
+    def artifact(self, job_id: str, path: str) -> Iterable[bytes]:
         """One file, or the range of it that is asked for; 304 if the caller has it."""
         job = self._job(job_id)
         found = next((artifact for artifact in job.artifacts if artifact["path"] == path), None)
@@ -331,7 +386,7 @@ class Api:
         response.set_header("Cache-Control", "private, no-cache")
         if wire.is_unchanged(request.get_header("If-None-Match", ""), etag):
             response.status = 304
-            return b""
+            return []
         response.set_header("Content-Disposition", wire.attachment(path))
         return file_answer(self._shelf.open_file(job.id, job.fence, found["sha256"]), path, found["size"], etag)
 
@@ -363,10 +418,7 @@ class Api:
         return self._watch.end_of(job_id, seconds)
 
     def _job(self, job_id: str) -> Job:
-        """The record, without asking Redis about what cannot be an id."""
-        if not is_id(job_id):
-            raise JobNotFound("A job id is job- and 32 hexadecimal digits.")
-        return self._store.get(job_id)
+        return own(self._store, job_id)
 
 
 def _kept(job: Job) -> list[Artifact]:
@@ -377,12 +429,12 @@ def _attached(blocks: Iterable[bytes], name: str, media_type: str) -> Iterable[b
     """`blocks` as a file that a browser saves."""
     response.content_type = media_type
     response.set_header("Content-Disposition", wire.attachment(name))
-    return blocks
+    return outflow.downloads.hold(blocks)
 
 
 def _unrouted(error: HTTPError) -> bytes:
-    """The answer where no handler was reached (404, 405 with its Allow), or an answer's body could not begin (500)."""
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "internal_error")
+    """The answer where no handler was reached (405 has its Allow), or an answer's body could not begin (500)."""
+    code = UNROUTED.get(error.status_code, "internal_error")
     if code == "internal_error":
         log.error("request %s failed", request.environ["chef.request_id"], exc_info=error.exception)
         _add_headers()
@@ -398,9 +450,10 @@ def _begin(io_seconds: float) -> None:
     wire.bound_waits(request.environ, io_seconds)
 
 
-def _end(tally: Tally) -> None:
+def _end(tally: Tally, guard: Guard, origins: Origins) -> None:
     wire.forget_unread_body(request.environ)
     _add_headers()
+    origins.tell()
     seconds = time.perf_counter() - request.environ["chef.began"]
     route = request.environ["bottle.route"].rule if "bottle.route" in request.environ else "none"
     method = request.method if route != "none" else "other"  # whoever asks could make up any number of them
@@ -412,6 +465,7 @@ def _end(tally: Tally) -> None:
         "status": response.status_code,
         "ms": round(seconds * 1000, 2),
         "request": request.environ["chef.request_id"],
+        **guard.seen(),
     }
     log.info("request", extra=event)
 

@@ -11,11 +11,12 @@ from bottle import response
 
 import wire
 from config import Settings
-from errors import JobNotFound, MoveRefused
+from errors import MoveRefused
 from executor import reproduce
 from executor.archive import MTIME
 from executor.spec import House
-from jobs import Job, Limits, Request, is_id
+from guard import own
+from jobs import Job, Limits, Request
 from store import Store
 
 
@@ -29,9 +30,7 @@ class Bundles:
 
     def bundle(self, job_id: str) -> bytes:
         """A tar.gz of run.sh, workspace.tar, seccomp.json and job.json."""
-        if not is_id(job_id):
-            raise JobNotFound("A job id is job- and 32 hexadecimal digits.")
-        job = self._store.get(job_id)
+        job = own(self._store, job_id)
         ran = job.result.get("sandbox")
         if not job.status.is_final or not ran:
             raise MoveRefused(f"{job_id} has not run to an end in a sandbox, so there is nothing to run again.")

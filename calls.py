@@ -79,6 +79,11 @@ class Call:
         return cls(**{**body, "package": Package(**body["package"]) if body["package"] else None})
 
 
+def shown_name(name: str) -> str:
+    """A function's name without the tenant that it belongs to."""
+    return name.rpartition("/")[2]
+
+
 def is_name(text: str) -> bool:
     """True if a function may be called so: 1 to 64 small letters, digits and inner hyphens."""
     return _NAME.fullmatch(text) is not None

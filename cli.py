@@ -17,6 +17,7 @@ from typing import Any
 import config
 import demo
 import doctor
+import keys
 import machine
 import reference
 import secret_settings
@@ -36,22 +37,26 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (command, text) in COMMANDS.items():
         commands.add_parser(name, help=text).set_defaults(command=command)
-    chosen: Callable[[Settings], int] = parser.parse_args(arguments).command
+    manage = commands.add_parser("keys", help="create, list and revoke API keys")
+    keys.add_arguments(manage)
+    manage.set_defaults(command=lambda settings: manage_keys(settings, chosen))
+    chosen: argparse.Namespace = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return chosen(config.load())
+        code: int = chosen.command(config.load())
     except KeyboardInterrupt:
         print("\nstopped")
         return 130
     except ChefError as error:
         print(f"\nFailed: {error}", file=sys.stderr)
         return 2
+    return code
 
 
 def run_demo(settings: Settings) -> int:
     """Bring everything up on free ports, build the example, take everything down."""
     started = time.monotonic()
-    beside = settings.model_copy(update={"redis_prefix": stack.unique_prefix()})
+    beside = settings.model_copy(update={"redis_prefix": stack.unique_prefix(), "host": "127.0.0.1"})
     log = settings.data_dir / "demo.log"
     with stack.running(beside, say, port=0, log=log) as service:
         print(f"Logs of API and worker: {log}\nReady after {time.monotonic() - started:.1f} s\n")
@@ -123,6 +128,16 @@ def show_config(settings: Settings) -> int:
     """Print the settings in effect; secrets are masked by their type."""
     for name, value in sorted(settings.model_dump().items()):
         print(f"{name.upper()}={value}")
+    return 0
+
+
+def manage_keys(settings: Settings, chosen: argparse.Namespace) -> int:
+    """Create, list or revoke API keys in the Redis of the service, which is started for it if need be."""
+    folder, sync = settings.data_dir / "redis", settings.redis_appendfsync
+    with contextlib.ExitStack() as parts:
+        url, _ = parts.enter_context(machine.redis_server(settings.configured_redis_url, folder, appendfsync=sync))
+        store = parts.enter_context(contextlib.closing(Store(url, prefix=settings.redis_prefix)))
+        keys.run_command(store, chosen, print)
     return 0
 
 

@@ -115,4 +115,5 @@ class Clock:
         digest = hashlib.sha256(body).hexdigest()
         tags = (*options.tags, f"schedule:{schedule.id}")
         key = f"schedule:{schedule.id}:{which}"
-        return self._submit(request, replace(options, idempotency_key=key, body_hash=digest, tags=tags))
+        options = replace(options, idempotency_key=key, body_hash=digest, tags=tags, tenant=schedule.tenant)
+        return self._submit(request, options)

@@ -32,6 +32,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
 
 import receivers
+from access import Conditions
 from allowance import Allowance, Range
 from errors import SetupError
 from events import DEFAULT_ENDPOINT, USUAL_EVENTS, Endpoint, Event
@@ -130,6 +131,12 @@ class ApiSettings(_Group):
     """HTTP API: where it listens and what it accepts."""
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 means every network of this machine.")
+    publish: str = Field(
+        "",
+        pattern=r"^([0-9A-Za-z.-]*:|\[[0-9A-Fa-f:]+\]:)?[0-9]{1,5}$|^$",
+        description="Where a container's port is published, such as 127.0.0.1:3001; then that, not HOST, is what "
+        "others reach. docker-compose.yml publishes here.",
+    )
     port: int = Field(3001, ge=1, le=65_535, description="TCP port to listen on.")
     public_url: Site | None = Field(
         None, description="Address of this API as its callers see it; links in webhooks begin with it."
@@ -181,6 +188,64 @@ class ApiSettings(_Group):
     def _holds_a_project(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and value < info.data.get("max_project_bytes", 0):
             raise ValueError("must not be below MAX_PROJECT_BYTES")
+        return value
+
+
+class AccessSettings(_Group):
+    """Access: who may use the API, from where and how much (docs/api-access.md). 0 means no bound."""
+
+    allow_anonymous: bool = Field(
+        False,
+        description="Whether everybody who reaches the service may do everything while there are no API keys (true or "
+        "false). Without it that holds for this machine alone: with HOST on a network, keys must be made first.",
+    )
+    rate_limit_key: int = Field(1_200, ge=0, le=1_000_000, description="Requests that one key may make in a minute.")
+    rate_limit_address: int = Field(
+        0, ge=0, le=1_000_000, description="Requests that may come from one address in a minute, with any keys or none."
+    )
+    rate_limit_failures: int = Field(
+        10, ge=0, le=1_000_000, description="Attempts with a wrong key that one address may make in a minute."
+    )
+    quota_queued_jobs: int = Field(0, ge=0, le=1_000_000, description="Jobs of one tenant that may wait.")
+    quota_cpu_seconds: int = Field(0, ge=0, description="CPU time that one tenant's jobs may use in an hour (seconds).")
+    quota_bytes: Annotated[int, BeforeValidator(_size)] = Field(
+        0, ge=0, description="What one tenant's finished jobs may take before it must remove some (size)."
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses and networks of proxies whose X-Forwarded-For is believed, such as 127.0.0.1 or "
+        "10.0.0.0/8, separated by comma or space.",
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="Names that the API answers to, beside that of PUBLIC_URL, addresses, and names without public DNS "
+        "(localhost, names without a dot); * for any.",
+    )
+    cors_origins: str = Field(
+        "", description="Origins of web pages that may use the API from a browser, such as https://app.example.com."
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies(cls, value: str) -> str:
+        for word in _words(value):
+            ipaddress.ip_network(word)  # its own words say what is wrong
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names(cls, value: str) -> str:
+        for word in _words(value):
+            if not re.fullmatch(r"\*|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", word):
+                raise ValueError(f"{word!r} is not a host's name, or *")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        for word in _words(value):
+            if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", word):
+                raise ValueError(f"{word!r} is not an origin: write https://host or https://host:port")
         return value
 
 
@@ -419,7 +484,7 @@ class WorkerSettings(_Group):
 
 #: All groups, in the order of .env.example.
 GROUPS: tuple[type[_Group], ...] = (
-    RedisSettings, ApiSettings, ConvexSettings, SandboxSettings, OutputSettings, FunctionSettings,
+    RedisSettings, ApiSettings, AccessSettings, ConvexSettings, SandboxSettings, OutputSettings, FunctionSettings,
     RetentionSettings, WorkerSettings,
 )  # fmt: skip
 
@@ -431,6 +496,7 @@ class Settings(
     OutputSettings,
     SandboxSettings,
     ConvexSettings,
+    AccessSettings,
     ApiSettings,
     RedisSettings,
 ):
@@ -444,6 +510,31 @@ class Settings(
         host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
         password = f":{quote(self.redis_password.get_secret_value(), safe='')}@" if self.redis_password else ""
         return f"redis://{password}{host}:{self.redis_port}/0"
+
+    @property
+    def is_loopback(self) -> bool:
+        """True if the API is there for this machine alone."""
+        host = self.publish.rpartition(":")[0].strip("[]") if self.publish else self.host
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    @property
+    def conditions(self) -> Conditions:
+        """On what conditions the API lets callers in."""
+        public = urlsplit(self.public_url).hostname if self.public_url else None
+        preview = urlsplit(self.preview_url).hostname if self.preview_url else None
+        return Conditions(
+            loopback=self.is_loopback,
+            allow_anonymous=self.allow_anonymous,
+            key_per_minute=self.rate_limit_key,
+            address_per_minute=self.rate_limit_address,
+            failures_per_minute=self.rate_limit_failures,
+            trusted_proxies=tuple(map(ipaddress.ip_network, _words(self.trusted_proxies))),
+            hosts=(*_words(self.allowed_hosts), *([public] if public else ()), *([preview] if preview else ())),
+            origins=_words(self.cors_origins),
+        )
 
     @property
     def configured_redis_url(self) -> str | None:

@@ -12,13 +12,13 @@ from bottle import request
 from answers import json_answer, whole_number
 from errors import InvalidRequest, JobNotFound, Mistake, NotFound
 from events import Endpoint
-from jobs import is_id, new_id
+from guard import PAGE, own, own_page
+from jobs import ID_CHARS, new_id
 from operations import said
 from payload import trial_body
 from store import DELIVERY_STATES, Listed, Store
 from webhook import Outcome, Sender, Verdict
 
-PAGE = 50
 #: A caller waits for the outcome of a test, so a slow receiver has less time than in earnest.
 TRIAL_S = 5.0
 MAX_TRIALS_AT_ONCE = 8
@@ -34,9 +34,7 @@ class Deliveries:
 
     def of_job(self, job_id: str) -> bytes:
         """What was told about a job, is being told, or could not be; progress that was sent is not kept."""
-        if not is_id(job_id):
-            raise JobNotFound("A job id is job- and 32 hexadecimal digits.")
-        self._store.get(job_id)
+        own(self._store, job_id)
         return json_answer({"jobId": job_id, "deliveries": _shown(self._store.deliveries_of(job_id))})
 
     def listed(self) -> bytes:
@@ -44,14 +42,20 @@ class Deliveries:
         state = request.query.get("state", "pending")
         if state not in DELIVERY_STATES:
             raise InvalidRequest([Mistake("?state", f"state must be one of {', '.join(DELIVERY_STATES)}.")])
-        page = self._store.deliveries(state, whole_number("cursor") or None, PAGE)
-        following = page[-1].cursor if len(page) == PAGE else None
+        page, following = own_page(
+            lambda before: self._store.deliveries(state, before, PAGE),
+            whole_number("cursor") or None,
+            lambda each: each.tenant,
+        )
         return json_answer({"state": state, "deliveries": _shown(page), "next": following})
 
     def resend(self, delivery_id: str) -> bytes:
         """Send a delivery again, accepted or not, under the id it had."""
-        self._store.resend(delivery_id)
-        return json_answer({"id": delivery_id, "state": "pending"}, 202)
+        with contextlib.suppress(JobNotFound):
+            own(self._store, delivery_id[:ID_CHARS])  # <job>-<seq>.<endpoint>
+            self._store.resend(delivery_id)
+            return json_answer({"id": delivery_id, "state": "pending"}, 202)
+        raise NotFound("There is no such delivery, or its job was removed.")
 
     def enable(self, name: str) -> bytes:
         """Send to an endpoint again that answered 410; what waited for it goes out now."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import schemas
 from described_functions import FUNCTIONS, PROJECTS, SCHEDULES, WORKERS
+from described_keys import KEYS
 from jobs import QUEUE_NAMES
 from operations import ALL_QUEUES
 from parameters import (
@@ -319,9 +320,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     **WORKERS,
     **SCHEDULES,
     **FUNCTIONS,
+    **KEYS,
 }
 #: What stands in a path for a part of it.
 PLACES: dict[str, tuple[Schema, Any]] = {
+    "key_id": ({"type": "string", "pattern": "^[0-9a-f]{12}$"}, "9d98b668b513"),
     "job_id": ({"type": "string", "pattern": f"^{ID}$"}, JOB),
     "path": ({"type": "string", "minLength": 1}, "index.html"),
     "queue": ({"type": "string", "enum": [*QUEUE_NAMES, ALL_QUEUES]}, "builds"),

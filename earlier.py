@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from artifacts import Shelf
 from errors import ArtifactNotFound, InvalidRequest, JobNotFound, Mistake, SourceNotFound, SourceNotReady
 from jobs import Job
@@ -21,8 +23,10 @@ class Earlier:
         self._store = store
         self._shelf = shelf
 
-    def tree(self, job_id: str, here: str, room: Room) -> Tree:
+    def tree(self, job_id: str, here: str, room: Room, sees: Callable[[str], bool]) -> Tree:
         """The files and dependencies of a job's request, its artifacts put back into the folder they were found in.
+
+        `sees` says whether whoever asks sees what belongs to a tenant.
 
         Raises:
             SourceNotFound: There is no such job, or it was removed.
@@ -30,7 +34,7 @@ class Earlier:
             InvalidRequest: Together that is more than a project may hold.
         """
         try:
-            job = self._store.get(job_id)
+            job = self._seen(job_id, sees)
             if not job.status.is_final:
                 raise SourceNotReady([Mistake(here, f"The job is {job.status}; it must have ended.")])
             request = self._store.request(job_id)
@@ -38,6 +42,12 @@ class Earlier:
         except (JobNotFound, ArtifactNotFound):
             raise SourceNotFound([Mistake(here, "There is no such job, or it was removed.")]) from None
         return made.over(Tree(request.files, request.binary, request.dependencies))
+
+    def _seen(self, job_id: str, sees: Callable[[str], bool]) -> Job:
+        job = self._store.get(job_id)
+        if not sees(job.tenant):
+            raise JobNotFound(f"no job {job_id}")
+        return job
 
     def _artifacts(self, job: Job, here: str, room: Room) -> Tree:
         total = sum(artifact["size"] for artifact in job.artifacts)

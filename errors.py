@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from rates import Taken
 
 
 class ChefError(Exception):
@@ -56,6 +59,21 @@ class NotFound(ChefError):
     code = "not_found"
 
 
+class Unauthorized(ChefError):
+    """The caller has no key, or one that opens nothing. One text for all of them: what is wrong is not told."""
+
+    code = "unauthorized"
+
+    def __init__(self, message: str = "This needs a valid API key: send it as Authorization: Bearer cw_…") -> None:
+        super().__init__(message)
+
+
+class Forbidden(ChefError):
+    """The caller's key is good, but not for this."""
+
+    code = "forbidden"
+
+
 class JobNotFound(ChefError):
     """There is no such job, or it was removed."""
 
@@ -107,6 +125,32 @@ class QueueFull(ChefError):
         """Say which queue, its bound, and when to come back (seconds)."""
         self.retry_after_s = retry_after_s
         super().__init__(message)
+
+
+class QuotaExceeded(ChefError):
+    """The tenant has as much of something as it may have; try again after `retry_after_s`."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, message: str, retry_after_s: int = 30) -> None:
+        """Say which quota, and when to come back (seconds)."""
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class RateLimited(ChefError):
+    """Too many requests; `taken` is how all buckets of this request stand, `wait_s` when there is one in them again."""
+
+    code = "rate_limited"
+
+    def __init__(self, full: Taken, wait_s: float, taken: tuple[Taken, ...] = ()) -> None:
+        """`full` is the limit that was reached."""
+        self.rate = full.rate
+        self.wait_s = wait_s
+        self.taken = taken
+        self.retry_after_s = max(1, math.ceil(wait_s))
+        limit = f"at most {full.rate.per_minute:,} requests a minute are taken for each {full.rate.policy}"
+        super().__init__(f"Too many requests: {limit}. Try again in {self.retry_after_s} s.")
 
 
 class StoreUnavailable(ChefError):

@@ -115,9 +115,12 @@ class JobFeed:
 
 
 class AllFeed:
-    """All jobs of a tenant from a place on, without end. Something that is not kept any more is one event `gap`."""
+    """All jobs of a tenant (None: of everybody) from a place on, without end.
 
-    def __init__(self, kinds: Iterable[str], place: Place, tenant: str = "") -> None:
+    Something that is not kept any more is one event `gap`.
+    """
+
+    def __init__(self, kinds: Iterable[str], place: Place, tenant: str | None = None) -> None:
         """Begins after `place`."""
         self.kinds = frozenset(kinds)
         self.ended = False
@@ -147,7 +150,7 @@ class AllFeed:
         if begun >= happening.line:
             return b""
         self._last, self._line = happening.id, _WHOLE
-        if happening.kind not in self.kinds or happening.tenant != self._tenant:
+        if happening.kind not in self.kinds or self._tenant not in (None, happening.tenant):
             return b""
         return b"".join(_id(happening.id, line) + frame for line, frame in told.frames if line > begun)
 

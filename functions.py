@@ -13,8 +13,9 @@ import function_intake
 import wire
 from answers import idempotency_key, json_answer, whole_number
 from artifacts import Shelf
-from calls import is_name
+from calls import is_name, shown_name
 from errors import ChefError, FunctionNotFound, FunctionNotReady, InvalidRequest, JobNotFound, Mistake
+from guard import caller
 from intake import Bounds, read_json
 from jobs import Job, Quota, Request, Status, iso, new_id
 from store import Function, Store, Submitted, Version
@@ -65,8 +66,8 @@ class Functions:
         if made is None:
             raise FunctionNotFound(f"Version {number} of {name} was removed meanwhile.")
         shown = self._version(made)
-        response.set_header("Location", f"/api/functions/{name}")
-        return json_answer({"name": name, **shown}, 202 if shown["state"] == "making" else 201)
+        response.set_header("Location", f"/api/functions/{shown_name(name)}")
+        return json_answer({"name": shown_name(name), **shown}, 202 if shown["state"] == "making" else 201)
 
     def invoke(self, name: str) -> bytes:
         """Call the current version: 202 with the job; with ?wait=, its record if it has ended by then (200)."""
@@ -85,8 +86,9 @@ class Functions:
         return json_answer(ended.to_json()) if ended else json_answer(_accepted(job, name, current.number), 202)
 
     def listed(self) -> bytes:
-        """All functions, each with the version that is called."""
-        functions = [_head(each) | _current_of(each) for each in self._store.functions()]
+        """The caller's functions, each with the version that is called."""
+        own = [each for each in self._store.functions() if each.name == _prefix() + shown_name(each.name)]
+        functions = [_head(each) | _current_of(each) for each in own]
         return json_answer({"functions": functions, "count": len(functions), "most": self._quota.functions})
 
     def one(self, name: str) -> bytes:
@@ -106,7 +108,8 @@ class Functions:
 
     def remove(self, name: str) -> bytes:
         """Forget a function with all its versions; calls that wait find it gone. Files first, as with jobs."""
-        found = self._store.function(_checked(name))
+        name = _checked(name)
+        found = self._store.function(name)
         self._discard(version.job_id for version in found.versions)
         self._discard(self._store.remove_function(name))
         response.status = 204
@@ -175,10 +178,15 @@ class Functions:
 
 
 def _checked(name: str) -> str:
-    """A name as it may be. The one place that names go through."""
+    """The caller's function of this name, as the store calls it: <tenant>/<name>. Every name goes through here."""
     if not is_name(name):
         raise FunctionNotFound("A function's name has 1 to 64 small letters, digits and inner hyphens.")
-    return name
+    return _prefix() + name
+
+
+def _prefix() -> str:
+    owner = caller().owner
+    return f"{owner}/" if owner else ""
 
 
 def _wait_seconds() -> int:
@@ -198,13 +206,13 @@ def _identified(options: Options, name: str, body: bytes) -> Options:
 def _accepted(job: Job, name: str, number: int) -> dict[str, Any]:
     created = iso(job.created_ms)
     return {"jobId": job.id, "type": job.type, "status": job.status, "createdAt": created} | {
-        "function": {"name": name, "version": number}
+        "function": {"name": shown_name(name), "version": number}
     }
 
 
 def _head(function: Function) -> dict[str, Any]:
     return {
-        "name": function.name,
+        "name": shown_name(function.name),
         "current": function.current or None,
         "createdAt": iso(function.created_ms),
         "updatedAt": iso(function.updated_ms),

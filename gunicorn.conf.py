@@ -16,10 +16,12 @@ backlog = 2048
 
 #: One process more than it needs: parsing holds Python's lock, and one that is killed leaves the other answering.
 workers = 2
-#: Requests at once in each process. A thread waits for Redis (0.2 ms) or for a slow client (up to READ_SECONDS), so
-#: there are many; they are made on demand. Those who wait for the end of a job come on top.
+#: Requests at once in each process. A thread waits for Redis (0.2 ms), for a long body (a quarter of them at most, see
+#: server.py) or for the reader of a download (32 at most, see outflow.py); the rest is there for everything else. They
+#: are made on demand. Those who wait for the end of a job come on top.
 threads = 64 + settings.max_waiting
-#: Connections a process holds: threads, idle ones, and event streams.
+#: Connections a process holds: served, arriving and idle ones, and event streams. What arrives is held up to
+#: MAX_GATHERED_BYTES in all, see server.py.
 worker_connections = 2000 + settings.max_streams
 #: Each of them is an open file; the usual bound of 1,024 is for programs that never thought about it.
 open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

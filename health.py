@@ -17,6 +17,7 @@ from answers import RETRY_SOON_S, json_answer, now
 from artifacts import Shelf
 from config import VERSION
 from errors import StoreUnavailable, StoreUnsuitable
+from guard import caller
 from jobs import QUEUE_NAMES
 from store import ALL, Store
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 #: How long one check may take (s); those that depend on each other have their own calls, so none waits for another.
 CHECK_S = 1.0
 OLD_QUEUE_S = 300
+#: What those hear who have no key.
+WHY_IS_LOGGED = "Not all is well: ask with an API key to learn more."
 LATE_WEBHOOKS_S = 600
 #: Of the machine's memory, what should be left.
 FREE_MEMORY_SHARE = 0.05
@@ -75,6 +78,8 @@ class Health:
         if finding.problem:
             response.set_header("Retry-After", str(RETRY_SOON_S))
         body = {"status": "ready"} if not finding.problem else {"status": "not ready", "message": finding.problem}
+        if finding.problem and not finding.fatal and not caller().scopes:
+            body["message"] = WHY_IS_LOGGED
         return json_answer(body, 503 if finding.problem else 200)
 
     def health(self) -> bytes:
@@ -91,10 +96,16 @@ class Health:
             log.warning("unhealthy: %s", problems[0])
             response.set_header("Retry-After", str(RETRY_SOON_S))
             findings = {"redis": findings["redis"]}  # what the others say is that they cannot know
+        elif not caller().scopes:  # a stranger: what is not well, and nothing about it
+            return self._to_stranger(body)
         else:
             body |= self._closures()
         body["checks"] = {name: finding.to_json() for name, finding in findings.items()}
         return json_answer({**body, "version": VERSION, "timestamp": now()}, 503 if fatal else 200)
+
+    def _to_stranger(self, body: dict[str, Any]) -> bytes:
+        told = {name: WHY_IS_LOGGED if name in ("error", "message") else text for name, text in body.items()}
+        return json_answer({**told, "version": VERSION, "timestamp": now()})
 
     def workers(self) -> bytes:
         """The workers that give signs of life: slots, version, age of the heartbeat, current jobs, whether drained."""

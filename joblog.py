@@ -10,8 +10,8 @@ from bottle import request, response
 
 import logview
 import wire
-from errors import JobNotFound
-from jobs import Job, OutputChunk, Phase, is_id
+from guard import own
+from jobs import Job, OutputChunk, Phase
 from query import Query
 from store import Store
 
@@ -52,9 +52,7 @@ class JobLogs:
         asked = Query()
         wish, form, saved = _wish(asked), _format(asked), asked.flag("download")
         asked.check()
-        if not is_id(job_id):
-            raise JobNotFound("A job id is job- and 32 hexadecimal digits.")
-        job = self._store.get(job_id)
+        job = own(self._store, job_id)
         end = min(wish.end or job.log_lines, job.log_lines)
         chunks = self._last(job, wish, end) if wish.tail else self._chunks(job, wish.first, end)
         chunks = (_cut(chunk, end) for chunk in chunks if wish.takes(chunk))

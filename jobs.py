@@ -17,6 +17,7 @@ from submission import RetryRule
 
 # Reasons, functions and webhooks are part of this vocabulary, in files of their own.
 __all__ = [
+    "ID_CHARS",
     "QUEUES",
     "QUEUE_NAMES",
     "STEPS",
@@ -285,7 +286,8 @@ class Result:
 class Job:
     """A job's record as the store keeps it. Moments are Unix milliseconds of Redis' clock; 0 means not yet.
 
-    `webhook` names the endpoints that are told about it; None is the one called default.
+    `webhook` names the endpoints that are told about it; None is the one called default. `tenant` is whose job it is;
+    "" where no keys are in use.
     """
 
     id: str
@@ -321,6 +323,7 @@ class Job:
     metadata: dict[str, Any] = field(default_factory=dict)
     retry: RetryRule | None = None
     webhook: tuple[str, ...] | None = None
+    tenant: str = ""
 
     @property
     def queue(self) -> str:
@@ -364,6 +367,8 @@ class Job:
             body["cancelRequested"] = {"reason": self.cancel_reason, "message": self.cancel_message or None}
         if self.retry:
             body["retry"] = self.retry.to_json()
+        if self.tenant:
+            body["tenant"] = self.tenant
         if self.replay_of:
             body["replayOf"] = self.replay_of
         if self.webhook is not None:
@@ -395,6 +400,10 @@ def iso(moment_ms: int) -> str | None:
     return datetime.fromtimestamp(moment_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment_ms % 1000:03d}Z"
 
 
+#: How long an id is: job- and 32 hexadecimal digits.
+ID_CHARS = 36
+
+
 def new_id() -> str:
     """A new job id, unique over all types and unguessable (128 random bits)."""
     return "job-" + secrets.token_hex(16)
@@ -402,7 +411,7 @@ def new_id() -> str:
 
 def is_id(text: str) -> bool:
     """True if `text` has the form of a job id; anything else is answered 404 before Redis is asked."""
-    return len(text) == 36 and text.startswith("job-") and all(c in "0123456789abcdef" for c in text[4:])
+    return len(text) == ID_CHARS and text.startswith("job-") and all(c in "0123456789abcdef" for c in text[4:])
 
 
 def diagram() -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import store
 from answers import json_answer
+from guard import caller
 from jobs import Conclusion, Job, JobType, Reason, Status, is_id
 from query import Query
 from schemas import FIELDS
@@ -47,7 +48,8 @@ class Listing:
         return json_answer({"jobs": [_shown(job, fields, included) for job in page.jobs], "next": following})
 
     def _by_ids(self, ids: list[str], fields: tuple[str, ...], included: tuple[str, ...]) -> bytes:
-        found = self._store.get_many(ids, _unwanted(fields, included))
+        read = self._store.get_many(ids, _unwanted(fields, included))
+        found = [job if job and caller().sees(job.tenant) else None for job in read]
         missing = [job_id for job_id, job in zip(ids, found, strict=True) if job is None]
         shown = [_shown(job, fields, included) for job in found if job]
         return json_answer({"jobs": shown, "next": None, "missing": missing})
@@ -63,6 +65,7 @@ def _query(asked: Query) -> store.Query:
         asked.mistake("q", f"q must have at least {MIN_TEXT} characters.")
     cursor = asked.matching("cursor", "[0-9a-f]{1,13}", "what an answer gave as next", most=1)
     return store.Query(
+        tenant=caller().owner,  # everybody's jobs are in the index of no tenant
         limit=asked.number("limit", PAGE, 1, MAX_PAGE),
         indexes=(*indexes, *(f"tag:{tag}" for tag in dict.fromkeys(tags))),
         text=text,

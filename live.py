@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from bottle import request, response
 
 import feeds
-from errors import JobNotFound
 from feeds import KINDS, AllFeed, Feed, JobFeed, Place, place_of
+from guard import caller, own
 from handover import HandedOver
-from jobs import is_id
 from query import Query
 from store import Store
 from streams import Streams
@@ -33,9 +32,7 @@ class Live:
     def of_job(self, job_id: str) -> bytes | Iterator[bytes]:
         """What happened to a job so far and happens from now on; ends with it. 204 if the caller has seen the end."""
         kinds, place = _asked()
-        if not is_id(job_id):
-            raise JobNotFound("A job id is job- and 32 hexadecimal digits.")
-        job = self._store.get(job_id)
+        job = own(self._store, job_id)
         feed = JobFeed(job_id, kinds, place or feeds.START)
         if place and job.status.is_final and not JobFeed(job_id, kinds, place).read(self._store)[0]:
             response.status = 204
@@ -45,7 +42,8 @@ class Live:
     def of_all(self) -> bytes | Iterator[bytes]:
         """What happens to any job from now on, or since the event that Last-Event-ID names."""
         kinds, place = _asked()
-        return self._stream(AllFeed(kinds, place or feeds.whole(self._store.newest_happening())))
+        tenant = None if caller().sees_all else caller().tenant
+        return self._stream(AllFeed(kinds, place or feeds.whole(self._store.newest_happening()), tenant))
 
     def _stream(self, feed: Feed) -> bytes | Iterator[bytes]:
         self._streams.require_room()

@@ -26,7 +26,9 @@ Route = tuple[str, str, Callable[..., Any], str]
 
 _TEMPLATE = "#/components/schemas/{model}"
 #: What every operation may be answered, beside its own problems; with a body, and behind a key.
-_ALWAYS = ("internal_error", "store_unavailable")
+_ALWAYS = ("internal_error", "store_unavailable", "host_refused")
+_WITH_SCOPE = ("unauthorized", "forbidden", "origin_refused", "rate_limited")
+_KEYS = "An API key, cw_…. Needed once the service has any; x-scope says which scope (docs/api-access.md)."
 _WITH_BODY = ("body_broken", "body_incomplete", "body_too_large", "unsupported_media_type")
 _ABOUT = """\
 Takes generated web projects, builds, tests and lints them in throw-away containers, and tells how that went.
@@ -50,7 +52,10 @@ def document(routes: Iterable[Route], bounds: Bounds, version: str, max_wait_s: 
         "info": {"title": "Chef Workers", "version": version, "description": _ABOUT},
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": _models() | _bodies(bounds)},
+        "components": {
+            "schemas": _models() | _bodies(bounds),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": _KEYS}},
+        },
     }
 
 
@@ -66,8 +71,10 @@ def _operation(
         "summary": summary,
         "x-scope": scope,
         "parameters": parameters,
-        "responses": _responses(described, bool(parameters)),
+        "responses": _responses(described, bool(parameters), is_open=scope == "open"),
     }
+    if scope != "open":
+        operation["security"] = [{"key": []}, {}]
     if described.body:
         example = described.body_example
         content = {"schema": described.body} | ({"examples": {"example": {"value": example}}} if example else {})
@@ -103,9 +110,9 @@ def _parameter(described: Parameter) -> dict[str, Any]:
     return shown if described.example is None else {**shown, "example": described.example}
 
 
-def _responses(described: Operation, can_be_wrong: bool) -> dict[str, Any]:
+def _responses(described: Operation, can_be_wrong: bool, *, is_open: bool) -> dict[str, Any]:
     responses = {str(status): _answer(answer) for status, answer in described.answers.items()}
-    codes = [*described.problems, *_ALWAYS]
+    codes = [*described.problems, *_ALWAYS, *(() if is_open else _WITH_SCOPE)]
     codes += ["invalid_request"] if can_be_wrong or described.body else []
     codes += _WITH_BODY if described.body else []
     codes = [code for code in codes if PROBLEMS[code][0] not in described.answers]

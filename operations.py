@@ -10,14 +10,14 @@ import intake
 import wire
 from answers import json_answer, whole_number
 from artifacts import Shelf
-from errors import InvalidRequest, JobNotFound, Mistake, MoveRefused, NotFound
-from jobs import QUEUE_NAMES, Job, Reason, is_id
+from errors import InvalidRequest, Mistake, MoveRefused, NotFound
+from guard import PAGE, caller, own, own_page
+from jobs import QUEUE_NAMES, Job, Reason
 from store import Store
 
 MAX_BODY_BYTES = 16 << 10
 MAX_REASON = 500
 MAX_REPLAYED = 1_000
-PAGE = 50
 #: How the address names all queues together.
 ALL_QUEUES = "all"
 
@@ -33,15 +33,15 @@ class Operations:
     def cancel(self, job_id: str) -> bytes:
         """End a waiting job now, ask a running one to stop; a finished one stays as it is."""
         message = said("reason")["reason"]
-        return json_answer(self._store.cancel(_checked(job_id), Reason.CANCELLED, message).to_json())
+        return json_answer(self._store.cancel(self._own(job_id), Reason.CANCELLED, message).to_json())
 
     def rerun(self, job_id: str) -> bytes:
         """A new job with the same request."""
-        return _created(self._store.rerun(_checked(job_id)))
+        return _created(self._store.rerun(self._own(job_id)))
 
     def remove(self, job_id: str) -> bytes:
         """Forget a finished job and its files."""
-        job = self._store.get(_checked(job_id))
+        job = own(self._store, job_id)
         if not job.status.is_final:
             raise MoveRefused(f"{job_id} is {job.status}: cancel it first, only finished jobs are removed.")
         self._shelf.remove(job_id)
@@ -52,13 +52,14 @@ class Operations:
     def dead_letters(self) -> bytes:
         """Jobs that failed by no fault of theirs, newest first; `next` is the cursor of the following page."""
         cursor = whole_number("cursor") or None
-        letters = self._store.dead_letters(cursor, PAGE)
-        following = letters[-1].cursor if len(letters) == PAGE else None
+        letters, following = own_page(
+            lambda before: self._store.dead_letters(before, PAGE), cursor, lambda letter: letter.job.tenant
+        )
         return json_answer({"deadLetters": [letter.job.to_json() for letter in letters], "next": following})
 
     def replay(self, job_id: str) -> bytes:
         """Run one dead letter's job anew."""
-        return _created(self._store.replay(_checked(job_id)))
+        return _created(self._store.replay(self._own(job_id)))
 
     def replay_all(self) -> bytes:
         """Run anew all dead letters that match the body's `reason`, `type` and `chatId`; at most 1,000 in one call."""
@@ -68,14 +69,19 @@ class Operations:
         while letters := self._store.dead_letters(cursor, PAGE):
             for letter in letters:
                 shown = letter.job.to_json()
-                if len(replayed) < MAX_REPLAYED and all(shown[name] == text for name, text in wanted.items()):
+                is_own = caller().sees(letter.job.tenant)
+                if (
+                    is_own
+                    and len(replayed) < MAX_REPLAYED
+                    and all(shown[name] == text for name, text in wanted.items())
+                ):
                     replayed.append({"deadLetter": letter.job.id, "jobId": self._store.replay(letter.job.id).id})
             cursor = letters[-1].cursor
         return json_answer({"replayed": replayed, "count": len(replayed)})
 
     def discard(self, job_id: str) -> bytes:
         """Take a dead letter off the list; the job's record stays."""
-        self._store.discard(_checked(job_id))
+        self._store.discard(self._own(job_id))
         response.status = 204
         return b""
 
@@ -94,6 +100,9 @@ class Operations:
         self._store.resume(_queue(queue))
         return self._closures()
 
+    def _own(self, job_id: str) -> str:
+        return own(self._store, job_id).id
+
     def _closures(self) -> bytes:
         return json_answer(self._store.closures().to_json())
 
@@ -101,12 +110,6 @@ class Operations:
 def _created(job: Job) -> bytes:
     response.set_header("Location", f"/api/jobs/{job.id}")
     return json_answer(job.to_json(), 201)
-
-
-def _checked(job_id: str) -> str:
-    if not is_id(job_id):
-        raise JobNotFound("A job id is job- and 32 hexadecimal digits.")
-    return job_id
 
 
 def _queue(name: str) -> str:

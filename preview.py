@@ -7,6 +7,7 @@ reach no storage and nothing of the API. With PREVIEW_URL each preview is a host
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +18,8 @@ from answers import file_answer, json_answer
 from artifacts import Shelf
 from config import Settings
 from errors import ArtifactNotFound, JobNotFound, MoveRefused
-from jobs import Job, is_id, iso
+from guard import own
+from jobs import Job, iso
 from pages import TEXTS, NoPage, Site
 from store import Store
 from tickets import TicketInvalid, Tickets
@@ -42,9 +44,7 @@ class Previews:
 
     def make(self, job_id: str) -> bytes:
         """A link to the site that a job built, and until when it leads there."""
-        if not is_id(job_id):
-            raise JobNotFound("A job id is job- and 32 hexadecimal digits.")
-        job = self._store.get(job_id)
+        job = own(self._store, job_id)
         if not job.status.is_final:
             raise MoveRefused(f"{job_id} is {job.status}: there is something to see when it has ended.")
         _site(job)
@@ -59,14 +59,14 @@ class Previews:
             environ["PATH_INFO"] = f"/preview/{label}{environ['PATH_INFO']}"
             environ[_OWN_HOST] = True
 
-    def show(self, ticket: str, path: str | None = None) -> bytes | wire.FilePart:
+    def show(self, ticket: str, path: str | None = None) -> Iterable[bytes]:
         """One file of the site."""
         request.environ["bottle.raw_path"] = f"/preview/…/{path or ''}"  # the log is not to hold what opens it
         job = self._job(ticket)
         if path is None:
             response.status = 307
             response.set_header("Location", f"{request.path}/")
-            return b""
+            return []
         site = _site(job)
         found = site.file(path, navigates="text/html" in request.get_header("Accept", ""))
         if found is None:
@@ -77,21 +77,21 @@ class Previews:
         prefix = "/" if own else f"/preview/{ticket}/"
         return self._sent(job, artifact, site, prefix)
 
-    def _sent(self, job: Job, artifact: dict[str, Any], site: Site, prefix: str) -> bytes | wire.FilePart:
+    def _sent(self, job: Job, artifact: dict[str, Any], site: Site, prefix: str) -> Iterable[bytes]:
         path, is_moved = artifact["path"], prefix != "/" and artifact["path"].endswith(TEXTS)
         etag = f'"{artifact["sha256"]}{"-moved" if is_moved else ""}"'
         response.set_header("ETag", etag)
         response.set_header("Cache-Control", "private, no-cache")
         if wire.is_unchanged(request.get_header("If-None-Match", ""), etag):
             response.status = 304
-            return b""
+            return []
         stream = self._shelf.open_file(job.id, job.fence, artifact["sha256"])
         if not is_moved or artifact["size"] > MAX_MOVED_BYTES:
             return file_answer(stream, path, artifact["size"], etag)
         with stream:
             text = stream.read().decode("utf-8", "surrogateescape")
         response.content_type = wire.content_type(path)
-        return site.moved(path, text, prefix).encode("utf-8", "surrogateescape")
+        return [site.moved(path, text, prefix).encode("utf-8", "surrogateescape")]
 
     def _job(self, ticket: str) -> Job:
         try:

@@ -15,7 +15,8 @@ import timetable
 import wire
 from answers import json_answer
 from clock import Clock
-from errors import InvalidRequest, Mistake
+from errors import InvalidRequest, Mistake, NotFound
+from guard import caller
 from jobs import iso
 from store import Store
 from timetable import Schedule
@@ -43,29 +44,33 @@ class Schedules:
             mistakes.append(Mistake("#", f"There are {MAX_SCHEDULES:,} schedules, which is the most."))
         if mistakes or made is None:
             raise InvalidRequest(mistakes)
+        made = replace(made, tenant=caller().owner)
         self._store.add_schedule(made)
         response.set_header("Location", f"/api/schedules/{made.id}")
         return json_answer(made.to_json(), 201)
 
     def listed(self) -> bytes:
-        """All of them with their next runs, the oldest first."""
-        return json_answer({"schedules": [schedule.to_json() for schedule in self._store.schedules()]})
+        """All that the caller sees with their next runs, the oldest first."""
+        own = [each for each in self._store.schedules() if caller().sees(each.tenant)]
+        return json_answer({"schedules": [schedule.to_json() for schedule in own]})
 
     def one(self, schedule_id: str) -> bytes:
         """One of them."""
-        return json_answer(self._store.schedule(schedule_id).to_json())
+        return json_answer(self._own(schedule_id).to_json())
 
     def remove(self, schedule_id: str) -> bytes:
         """Forget one; the jobs that it made stay."""
-        self._store.remove_schedule(schedule_id)
+        self._store.remove_schedule(self._own(schedule_id).id)
         return json_answer({"scheduleId": schedule_id, "removed": True})
 
     def pause(self, schedule_id: str) -> bytes:
         """Make no jobs until it is resumed; the ticks in between are not made up for."""
+        self._own(schedule_id)
         return json_answer(self._store.change_schedule(schedule_id, lambda each: replace(each, paused=True)).to_json())
 
     def resume(self, schedule_id: str) -> bytes:
         """Go on with the next tick from now."""
+        self._own(schedule_id)
         now_ms = time.time_ns() // 1_000_000
 
         def resumed(schedule: Schedule) -> Schedule:
@@ -77,10 +82,17 @@ class Schedules:
     def run(self, schedule_id: str) -> bytes:
         """One job now, beside the ticks; the same Idempotency-Key again answers the same job."""
         key = request.get_header("Idempotency-Key") or secrets.token_hex(8)
-        taken = self._clock.run_now(self._store.schedule(schedule_id), key[:100])
+        taken = self._clock.run_now(self._own(schedule_id), key[:100])
         response.set_header("Location", f"/api/jobs/{taken.job.id}")
         created = {"jobId": taken.job.id, "status": taken.job.status, "createdAt": iso(taken.job.created_ms)}
         return json_answer({"scheduleId": schedule_id, **created}, 201 if taken.created else 200)
+
+    def _own(self, schedule_id: str) -> Schedule:
+        """A schedule if the caller may see it. Raises NotFound."""
+        schedule = self._store.schedule(schedule_id)
+        if not caller().sees(schedule.tenant):
+            raise NotFound("There is no schedule of this id.")
+        return schedule
 
     def _job_mistakes(self, job: Any) -> list[Mistake]:
         """What POST /api/jobs would say of the template."""

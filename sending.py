@@ -18,6 +18,7 @@ from config import Settings
 from download import Downloads
 from earlier import Earlier
 from errors import InvalidRequest, Mistake, SourceNotFound, SourceUnavailable
+from guard import caller
 from inbox import Inbox, UploadNotFound
 from jobs import iso
 from origins import ATTACHED, Source
@@ -81,7 +82,7 @@ class Sending:
             if source.field == "uploadId":
                 return self._inbox.tree(source.value)
             if source.field == "fromJob":
-                return self._earlier.tree(source.value, here, self._room)
+                return self._earlier.tree(source.value, here, self._room, caller().sees)
             content = self._downloads.get(source.value, self._body_bytes)
         except UploadNotFound as error:
             raise SourceNotFound([Mistake(here, f"{error}.")]) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rates import Rate
 from reasons import Reason
 
 
@@ -42,6 +43,8 @@ class Options:
     job_id: the id that the job gets, if the caller has chosen one (jobs.new_id).
     supersede: older unfinished jobs of the same chat and type are cancelled.
     webhook: names of the endpoints that are told about the job; None for the one called default.
+    rates: the rate limits that the submission counts against.
+    tenant: whose job it is; keys, fingerprints and chats of different tenants have nothing to do with each other.
     """
 
     idempotency_key: str = ""
@@ -57,3 +60,5 @@ class Options:
     replay_of: str = ""
     webhook: tuple[str, ...] | None = None
     job_id: str = ""
+    tenant: str = ""
+    rates: tuple[Rate, ...] = ()

@@ -86,6 +86,9 @@ def open_store(**patience: Any) -> Store:
             queue_bound=settings.max_queued_jobs,
             ageing_ms=int(settings.ageing_seconds * 1000),
             events=settings.told_events,
+            quota_queued=settings.quota_queued_jobs,
+            quota_cpu_ms=settings.quota_cpu_seconds * 1000,
+            quota_bytes=settings.quota_bytes,
         ),
         **patience,
     )

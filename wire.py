@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from gunicorn.http.errors import NoMoreData, ParseException
 
+from arrivals import MAX_BODY_BYTES
 from errors import ChefError
 
 BLOCK_BYTES = 64 << 10
@@ -169,13 +170,26 @@ def _block(stream: BinaryIO, wanted: int) -> bytes:
 def forget_unread_body(environ: dict[str, Any]) -> None:
     """End the receiving side of the connection if a body was sent and not read to its end.
 
-    Without this, gunicorn goes on reading it after the answer, up to 5 s on this thread, to use the connection again.
+    Without this, gunicorn goes on reading it after the answer, on this thread, to use the connection again. A body that
+    has arrived already (see arrivals.py) is read away: a refused request is no reason to connect anew.
     """
     has_body = environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
     connection = environ.get("gunicorn.socket")
-    if connection and has_body and not environ.get(_BODY_READ):
+    if not (connection and has_body) or environ.get(_BODY_READ):
+        return
+    if not _is_read_away(environ):
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RD)
+
+
+def _is_read_away(environ: dict[str, Any]) -> bool:
+    if "HTTP_TRANSFER_ENCODING" in environ or "HTTP_EXPECT" in environ:
+        return False
+    try:
+        length = _content_length(environ)
+        return length <= MAX_BODY_BYTES and sum(map(len, _read(environ["wsgi.input"], length))) == length
+    except ChefError:
+        return False
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """All benchmarks, or some of them.
 
-    python -m bench [build] [profile] [http] [queue] [--rounds N]
+    python -m bench [build] [profile] [http] [access] [queue] [--rounds N]
 
 Takes about eight minutes in all and prints Markdown: what bench/README.md shows.
 """
@@ -11,10 +11,10 @@ import argparse
 import sys
 import time
 
-from bench import build, http, measure, profile, queue
+from bench import access, build, http, measure, profile, queue
 from errors import SetupError
 
-PARTS = {"build": build.run, "profile": profile.run, "http": http.run, "queue": queue.run}
+PARTS = {"build": build.run, "profile": profile.run, "http": http.run, "access": access.run, "queue": queue.run}
 
 
 def main() -> int:

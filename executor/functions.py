@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from calls import shown_name
 from executor import installers, recipes, sources, spec
 from executor.commands import REPORTS, Report
 from executor.images import NODE, PYTHON
@@ -58,7 +59,7 @@ def planned(request: Request) -> Plan:
 def plan(request: Request, call: Call) -> Plan:
     """What to do for a function job. Raises recipes.Unworkable."""
     runtime = RUNTIMES[call.runtime]
-    version = {"name": call.name, "version": call.version} if call.name else {}
+    version = {"name": shown_name(call.name), "version": call.version} if call.name else {}
     work = Work(
         type=JobType.FUNCTION,
         command=f"{runtime.program} {spec.WORK}/tools/{runtime.caller}",

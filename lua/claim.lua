@@ -43,7 +43,7 @@ local function start(job)
   redis.call('HSET', record, 'owner', ARGV[1], 'attempt_started_ms', now, 'log_from', job.log_lines or 0, 'progress', 0,
     'phase', '')
   redis.call('ZADD', key('active', job.queue), now + ARGV[2], job.id)
-  redis.call('SADD', key('running', job.chat_id), job.id)
+  redis.call('SADD', key('running', job.chat), job.id)
   redis.call('ZREM', key('expiring'), job.id)
   if is_last_chance(job) then
     redis.call('SADD', key('last_chance'), job.id)

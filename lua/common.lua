@@ -3,7 +3,7 @@
 -- NOTIFY (jobs that name no endpoint are told to DEFAULT_ENDPOINT), and the fields of store.Rules in capitals.
 -- A job's record has, beside the fields of jobs.Job: queue, turn (its place in its flow), outcome (how the last run
 -- left it: fence|conclusion|reason), attempt_started_ms, log_from (log_lines when the attempt began), bytes (what it
--- occupies), progress_seq (of the last progress that was told), progress_waits ('1' until a sender took it) and
+-- occupies), chat (not stored: the chat, apart from other tenants' chats), progress_seq (of the last progress that was told), progress_waits ('1' until a sender took it) and
 -- progress_due_ms.
 
 local PLACES_PER_PRIORITY = 1e13 -- turns are smaller; priority * this + turn stays exact in a double
@@ -49,6 +49,11 @@ local FIELDS = {
   'progress_due_ms', 'number', 'tenant', 'tags', 'conclusion', 'reason',
 }
 
+-- A name that a caller chose, apart from the same name of another tenant. No name holds a line break.
+local function of_tenant(tenant, name)
+  return tenant == '' and name or tenant .. '\n' .. name
+end
+
 -- The record as a table of strings (false where a field is missing), or nil if there is none that can be used.
 local function load(id)
   local values = redis.pcall('HMGET', key('job', id), unpack(FIELDS))
@@ -62,7 +67,21 @@ local function load(id)
   if not (job.status and job.queue and job.type and job.chat_id and tonumber(job.priority) and tonumber(job.turn)) then
     return nil
   end
+  job.tenant = job.tenant or ''
+  job.chat = of_tenant(job.tenant, job.chat_id)
   return job
+end
+
+-- Count something of a tenant's: jobs in a state, bytes, events.
+local function tally(job, what, by)
+  if job.tenant ~= '' and by ~= 0 then
+    redis.call('HINCRBY', key('tally', job.tenant), what, by)
+  end
+end
+
+-- Whether a job waits for its moment.
+local function leave_delayed(job)
+  tally(job, job.queue .. ':delayed', -redis.call('ZREM', key('delayed', job.queue), job.id))
 end
 
 -- The only place where a status changes. False if the table of moves does not allow it.
@@ -70,9 +89,11 @@ local function move(job, name)
   if not MOVES[name].from[job.status] then
     return false
   end
+  tally(job, job.queue .. ':' .. job.status, -1)
   unlist_from(job, 'status:' .. job.status)
   job.status = MOVES[name].to
   list_in(job, 'status:' .. job.status)
+  tally(job, job.queue .. ':' .. job.status, 1)
   redis.call('HSET', key('job', job.id), 'status', job.status)
   return true
 end
@@ -93,7 +114,7 @@ local function ring()
 end
 
 local function flow_of(job)
-  return job.priority .. ':' .. job.chat_id
+  return job.priority .. ':' .. job.chat
 end
 
 -- Larger priorities come first, then the smaller turn.
@@ -122,7 +143,7 @@ end
 
 local function leave_line(job)
   local flow = flow_of(job)
-  redis.call('ZREM', key('delayed', job.queue), job.id)
+  leave_delayed(job)
   redis.call('ZREM', key('waiting', job.queue), job.id)
   redis.call('ZREM', key('flow', job.queue .. ':' .. flow), job.id)
   if redis.call('EXISTS', key('flow', job.queue .. ':' .. flow)) == 0 then
@@ -135,7 +156,7 @@ local function wait(job, due_ms, now)
   if due_ms <= now then
     return stand_in_line(job, due_ms)
   end
-  redis.call('ZADD', key('delayed', job.queue), due_ms, job.id)
+  tally(job, job.queue .. ':delayed', redis.call('ZADD', key('delayed', job.queue), due_ms, job.id))
   redis.call('HSET', key('job', job.id), 'run_at_ms', due_ms)
   ring() -- so that a waiting worker learns the new moment
 end
@@ -150,17 +171,17 @@ end
 -- A run that ends may be what its chat's held flows wait for.
 local function leave_run(job)
   redis.call('ZREM', key('active', job.queue), job.id)
-  redis.call('SREM', key('running', job.chat_id), job.id)
+  redis.call('SREM', key('running', job.chat), job.id)
   if is_last_chance(job) then
     redis.call('SREM', key('last_chance'), job.id)
   end
   redis.call('HDEL', key('job', job.id), 'owner')
-  for _, held in ipairs(redis.call('SMEMBERS', key('held', job.chat_id))) do
+  for _, held in ipairs(redis.call('SMEMBERS', key('held', job.chat))) do
     local queue, flow = string.match(held, '^([^:]*):(.*)$')
     stand_at_the_end(queue, flow)
     ring()
   end
-  redis.call('DEL', key('held', job.chat_id))
+  redis.call('DEL', key('held', job.chat))
 end
 
 -- Append this attempt to the record. how: conclusion, reason, message; decision: 'final', 'retry'; why: one sentence.
@@ -220,7 +241,8 @@ local function add_delivery(job, event, lane, seq, due_ms, now)
   local id = job.id .. '-' .. seq .. '.' .. lane
   local number = redis.call('INCR', key('delivery_number'))
   redis.call('HSET', key('delivery', id), 'job_id', job.id, 'event', event, 'endpoint', lane, 'seq', seq,
-    'state', 'pending', 'attempt', 0, 'fence', 0, 'created_ms', now, 'number', number, unpack(news(job, now)))
+    'state', 'pending', 'attempt', 0, 'fence', 0, 'created_ms', now, 'number', number, 'tenant', job.tenant,
+    unpack(news(job, now)))
   redis.call('ZADD', key('outbox', lane), due_ms, id)
   redis.call('ZADD', key('pending', lane), number, id)
   redis.call('SADD', key('told', job.id), id)
@@ -273,13 +295,14 @@ local function finish(job, name, how, now)
   redis.call('HSET', key('job', job.id), 'finished_ms', now, 'conclusion', how.conclusion, 'reason', how.reason,
     'message', how.message, 'bytes', bytes)
   redis.call('INCRBY', key('kept_bytes'), bytes)
+  tally(job, 'bytes', bytes)
   if was_active then
     leave_run(job)
   else
     leave_line(job)
     redis.call('ZREM', key('expiring'), job.id)
   end
-  redis.call('SREM', key('unfinished', job.type .. ':' .. job.chat_id), job.id)
+  redis.call('SREM', key('unfinished', job.type .. ':' .. job.chat), job.id)
   redis.call('ZADD', key('ended', job.queue .. ':' .. job.status), now, job.id)
   list_in(job, 'conclusion:' .. how.conclusion)
   if how.reason ~= '' then
@@ -294,6 +317,7 @@ local function finish(job, name, how, now)
   tell(job, 'job.' .. event, now, now)
   count('ended_' .. how.conclusion)
   meter('jobs_finished|' .. job.type .. '|' .. how.conclusion .. '|' .. how.reason)
+  tally(job, 'ended_' .. how.conclusion, 1)
   return true
 end
 
@@ -317,12 +341,14 @@ local function forget(job)
   leave_run(job)
   unlist(job)
   redis.call('ZREM', key('expiring'), job.id)
-  redis.call('SREM', key('unfinished', job.type .. ':' .. job.chat_id), job.id)
+  redis.call('SREM', key('unfinished', job.type .. ':' .. job.chat), job.id)
   for status in pairs(FINAL) do
     if redis.call('ZREM', key('ended', job.queue .. ':' .. status), job.id) == 1 then
       redis.call('DECRBY', key('kept_bytes'), tonumber(job.bytes) or 0)
+      tally(job, 'bytes', -(tonumber(job.bytes) or 0))
     end
   end
+  tally(job, job.queue .. ':' .. job.status, -1)
   redis.call('ZREM', key('dead'), job.id)
   for _, id in ipairs(redis.call('SMEMBERS', key('told', job.id))) do
     drop_delivery(id)
@@ -344,4 +370,44 @@ local function drop_version(name, number)
   redis.call('DEL', version)
   redis.call('ZREM', key('versions', name), number)
   return job or ''
+end
+
+-- Rates and quotas -------------------------------------------------------------------------------------------------
+
+-- Take one request out of each bucket, or out of none if one is empty. A bucket of `burst` requests gets one more every
+-- `every_us`; all that is kept of it is the moment when it is full again (GCRA).
+-- buckets: JSON [[name, every_us, burst], ...], or '' for none.
+-- Returns {number of the empty bucket or 0, us until it has one, then for each bucket: requests left, us until full}.
+local function take(buckets)
+  local time = redis.call('TIME')
+  local now, taken, full_at = time[1] * 1e6 + time[2], { 0, 0 }, {}
+  local rates = buckets ~= '' and cjson.decode(buckets) or {}
+  for i, rate in ipairs(rates) do
+    local name, every, burst = unpack(rate)
+    local until_full = math.max(0, (tonumber(redis.call('GET', key('rate', name))) or 0) - now)
+    local lacks = until_full + every - burst * every
+    if lacks > 0 and taken[1] == 0 then
+      taken[1], taken[2] = i, lacks
+    end
+    full_at[i] = until_full
+  end
+  for i, rate in ipairs(rates) do
+    local name, every, burst = unpack(rate)
+    local until_full = full_at[i] + (taken[1] == 0 and every or 0)
+    if taken[1] == 0 then
+      redis.call('SET', key('rate', name), string.format('%.0f', now + until_full), 'PX', math.ceil(until_full / 1000))
+    end
+    taken[2 * i + 1], taken[2 * i + 2] = math.max(0, math.floor((burst * every - until_full) / every)), until_full
+  end
+  return taken
+end
+
+-- CPU time that a tenant used is forgotten evenly, its quota in an hour.
+local function charge_cpu(tenant, cpu_ms, now)
+  if QUOTA_CPU_MS == 0 or tenant == '' or cpu_ms <= 0 then
+    return
+  end
+  local forgotten = math.max(now, tonumber(redis.call('GET', key('cpu', tenant))) or 0)
+  forgotten = forgotten + math.ceil(cpu_ms * 3600000 / QUOTA_CPU_MS)
+  redis.call('SET', key('cpu', tenant), string.format('%.0f', forgotten), 'PX', string.format('%.0f', forgotten - now))
 end

@@ -11,8 +11,11 @@ local function promote(queue, now)
   local index = key('delayed', queue)
   for _, id in ipairs(due(index, now)) do
     local since = redis.call('ZSCORE', index, id)
-    redis.call('ZREM', index, id)
     local job = load(id)
+    if job then
+      leave_delayed(job)
+    end
+    redis.call('ZREM', index, id) -- whatever its record says
     if job and job.status == 'pending' then
       stand_in_line(job, since)
     end

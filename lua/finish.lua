@@ -1,7 +1,8 @@
 -- Record how a run ended: active -> completed or failed, with its webhook; or -> pending, to be tried again.
 -- A job somebody asked to cancel is not tried again. Repeating the call (a client's retry) changes nothing.
 -- ARGV: 1 id, 2 fence, 3 conclusion, 4 reason, 5 message, 6 result (JSON), 7 artifacts (JSON), 8 bytes of artifacts,
---       9 'retry' or 'final', 10 why that was decided, 11 delay of the retry in ms, 12 field that counts the failure.
+--       9 'retry' or 'final', 10 why that was decided, 11 delay of the retry in ms, 12 field that counts the failure,
+--       13 CPU time of the run in ms.
 -- Returns 'ok', or 'lost' if this run no longer owns the job.
 even_when_full()
 local job = load(ARGV[1])
@@ -17,6 +18,7 @@ local how = { conclusion = ARGV[3], reason = ARGV[4], message = ARGV[5] }
 local why = ARGV[10]
 redis.call('HSET', record, 'outcome', outcome)
 observe('job_run_seconds|' .. job.type, now - (job.attempt_started_ms or now))
+charge_cpu(job.tenant, tonumber(ARGV[13]), now)
 
 local function try_again()
   move(job, 'retry')
@@ -28,6 +30,7 @@ local function try_again()
   tell(job, 'job.retrying', now, now, how)
   count('retries')
   meter('job_retries|' .. how.reason)
+  tally(job, 'retries', 1)
 end
 
 local function end_here()

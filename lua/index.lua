@@ -12,6 +12,7 @@ local function next_number(now)
   return number
 end
 
+-- Without a tenant: the index of everybody's jobs.
 local function index_key(job, what)
   return key('index', (job.tenant or '') .. ':' .. what)
 end
@@ -42,10 +43,16 @@ end
 
 local function list_in(job, what)
   redis.call('ZADD', index_key(job, what), number_of(job), job.id)
+  if (job.tenant or '') ~= '' then
+    redis.call('ZADD', index_key({}, what), number_of(job), job.id)
+  end
 end
 
 local function unlist_from(job, what)
   redis.call('ZREM', index_key(job, what), job.id)
+  if (job.tenant or '') ~= '' then
+    redis.call('ZREM', index_key({}, what), job.id)
+  end
 end
 
 local function list(job)

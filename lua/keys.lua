@@ -2,6 +2,7 @@
 -- Python reads this table too (store/connection.py), so a key has one name in both languages.
 -- A move learns some of its keys while it runs (the job it takes decides), so the scripts take no KEYS and need one
 -- server, not a cluster. Moments are Unix milliseconds of the server's clock.
+-- <chat>, and what a submission is known by, stand behind their tenant and a line break where there is one.
 local KEY = {
   -- one job
   job = 'job:',              -- <id>     HASH    the record: fields of jobs.Job, and those named in common.lua
@@ -27,6 +28,12 @@ local KEY = {
   -- submissions
   idempotency = 'idempotency:', -- <key> STRING  <hash of the body> <id>; forgotten after a day
   fingerprint = 'fingerprint:', -- <fingerprint>  STRING  id; forgotten after a minute
+  -- callers
+  api_key = 'api_key:',      -- <id>     HASH    fields of access.Key
+  api_keys = 'api_keys',     --          ZSET    ids of all keys there ever were -> moment of creation
+  rate = 'rate:',            -- <bucket> STRING  moment (microseconds) when the bucket is full again
+  tally = 'tally:',          -- <tenant> HASH    <queue>:<status> and <queue>:delayed: jobs; bytes; added, retries, ended_*
+  cpu = 'cpu:',              -- <tenant> STRING  moment (ms) when the CPU time it has used is forgotten
   -- runs
   active = 'active:',        -- <queue>  ZSET    jobs under a lease: id -> moment when the lease ends
   running = 'running:',      -- <chat>   SET     ids of a chat's active jobs

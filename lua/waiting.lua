@@ -52,7 +52,7 @@ local its_place = tonumber(redis.call('ZSCORE', key('ready', job.queue), flow) o
 local ahead = ahead_of(nth, its_place)
 local slots = living_slots()
 local free = math.max(0, slots - running())
-local chat_runs = job.chat_id ~= '' and redis.call('SCARD', key('running', job.chat_id)) or 0
+local chat_runs = job.chat_id ~= '' and redis.call('SCARD', key('running', job.chat)) or 0
 
 local function blocked_by()
   local own, all = unpack(redis.call('HMGET', key('paused'), job.queue, '*'))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from store.admission import Admission
 from store.functions import Function, Functions, Version
 from store.keeping import Keeping
+from store.keyring import Keyring
 from store.lanes import Lanes
 from store.listing import HEAVY, Listing
 from store.metering import Figures, Metering
 from store.moves import Moves
 from store.outbox import Outbox
 from store.queues import ALL, Queues
+from store.rating import Rating
 from store.reading import Reading
 from store.schedules import Schedules
 from store.suitability import Suitability
@@ -72,6 +74,8 @@ class Store(
     Schedules,
     Functions,
     Keeping,
+    Keyring,
+    Rating,
     Metering,
     Suitability,
 ):

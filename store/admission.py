@@ -7,12 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from errors import ChefError, IdempotencyConflict, JobNotFound, QueueFull, StoreUnavailable
+from errors import ChefError, IdempotencyConflict, JobNotFound, QueueFull, QuotaExceeded, StoreUnavailable
 from jobs import QUEUES, Job, Request, new_id
 from store.connection import Connection, translated
+from store.rating import rates_argument, taken_of
 from store.reading import Reading
 from store.records import job_from_reply
-from store.values import Submitted
+from store.values import Rules, Submitted
 from submission import Options
 
 #: Share of the server's memory beyond which nothing new is taken in, so that what is inside can end.
@@ -49,16 +50,19 @@ class Admission(MemoryGauge, Reading):
         Raises:
             IdempotencyConflict: The key was used with another body.
             QueueFull: The queue is full, or is being drained.
+            QuotaExceeded, RateLimited: The tenant, or the caller, has had as much as it may have.
             StoreUnavailable: Also when Redis has used four fifths of its memory.
         """
         self._require_memory()
-        return _taken(request, self._run("add", *_arguments(request, options))[0])
+        return _taken(request, options, self.rules, self._run("add", *_arguments(request, options))[0])
 
     def submit_all(self, submissions: Sequence[tuple[Request, Options]]) -> list[Submitted | ChefError]:
         """Take several in, in one step; for each what submit returns or raises. StoreUnavailable is raised."""
         self._require_memory()
         answers = self._run("add", *(argument for each in submissions for argument in _arguments(*each)))
-        return [_outcome(request, answer) for (request, _), answer in zip(submissions, answers, strict=True)]
+        return [
+            _outcome(*submission, self.rules, answer) for submission, answer in zip(submissions, answers, strict=True)
+        ]
 
     def _require_memory(self) -> None:
         if self.memory_share() > MEMORY_SHARE:
@@ -78,6 +82,7 @@ class Admission(MemoryGauge, Reading):
             retry=old.retry,
             webhook=old.webhook,
             replay_of=job_id,
+            tenant=old.tenant,
         )
         return self.submit(self.request(job_id), options).job
 
@@ -89,9 +94,10 @@ class Admission(MemoryGauge, Reading):
         """
         # No caller has such a key: an HTTP header holds no line break.
         repeated = f"\nreplay of {job_id}"
+        tenant = self.get(job_id).tenant
         with translated():
             listed = self._redis.zscore(self._key("dead"), job_id) is not None
-            known = listed or self._redis.exists(self._key("idempotency", repeated))
+            known = listed or self._redis.exists(self._key("idempotency", of_tenant(tenant, repeated)))
         if not known:
             raise JobNotFound(f"no dead letter {job_id}")
         job = self.rerun(job_id, idempotency_key=repeated)
@@ -100,16 +106,35 @@ class Admission(MemoryGauge, Reading):
         return job
 
 
-def _outcome(request: Request, reply: Any) -> Submitted | ChefError:
+def of_tenant(tenant: str, name: str) -> str:
+    """A name that a caller chose, apart from the same name of another tenant; lua/common.lua has the same."""
+    return f"{tenant}\n{name}" if tenant else name
+
+
+def _quota_exceeded(which: str, wait_ms: int, rules: Rules) -> QuotaExceeded:
+    bound = {
+        "queued": f"{rules.quota_queued:,} jobs that wait",
+        "cpu": f"{rules.quota_cpu_ms // 1000:,} seconds of CPU time in an hour",
+        "bytes": f"{rules.quota_bytes:,} bytes of finished jobs that are kept",
+    }[which]
+    error = QuotaExceeded(f"The tenant has its quota of {which}: {bound}.")
+    error.retry_after_s = -(-wait_ms // 1000) or error.retry_after_s
+    return error
+
+
+def _outcome(request: Request, options: Options, rules: Rules, reply: Any) -> Submitted | ChefError:
     try:
-        return _taken(request, reply)
-    except (IdempotencyConflict, QueueFull) as error:
+        return _taken(request, options, rules, reply)
+    except (IdempotencyConflict, QueueFull, QuotaExceeded) as error:
         return error
 
 
-def _taken(request: Request, reply: Any) -> Submitted:
-    """What lua/add.lua answered. Raises IdempotencyConflict, QueueFull."""
-    outcome, answer = reply
+def _taken(request: Request, options: Options, rules: Rules, reply: Any) -> Submitted:
+    """What lua/add.lua answered. Raises as submit does."""
+    outcome, answer, taken = reply
+    rated = taken_of(options.rates, taken)
+    if outcome == b"quota":
+        raise _quota_exceeded(answer[0].decode(), answer[1], rules)
     if outcome == b"conflict":
         raise IdempotencyConflict(f"the idempotency key belongs to {answer.decode()}, which had another body")
     if outcome == b"full":
@@ -117,7 +142,7 @@ def _taken(request: Request, reply: Any) -> Submitted:
     if outcome == b"draining":
         reason = answer.decode().partition("|")[2]
         raise QueueFull(f"the queue {QUEUES[request.type]} takes no new jobs: {reason or 'it is being drained'}")
-    return Submitted(job_from_reply(answer), outcome == b"new")
+    return Submitted(job_from_reply(answer), outcome == b"new", rated)
 
 
 def _arguments(request: Request, options: Options) -> list[str | int | bytes]:
@@ -132,18 +157,20 @@ def _arguments(request: Request, options: Options) -> list[str | int | bytes]:
         options.run_at_ms,
         options.expires_in_ms,
         "1" if options.supersede else "",
+        rates_argument(options.rates),
         *_fields(request, options),
     ]
     return [len(arguments), *arguments]
 
 
 def _fields(request: Request, options: Options) -> list[str | int]:
-    """The record of a new job; lua/add.lua relies on the order of the first four."""
+    """The record of a new job; lua/add.lua relies on the order of the first five."""
     fields: dict[str, str | int] = {
         "queue": QUEUES[request.type],
         "type": request.type,
         "priority": request.priority,
         "chat_id": request.chat_id,
+        "tenant": options.tenant,
     }
     if options.tags:
         fields["tags"] = json.dumps(options.tags)

@@ -104,6 +104,9 @@ def _entry(name: bytes, stored: dict[bytes, bytes], due: float | None, leased_un
     try:
         tries = tuple(json.loads(stored.get(b"tries", b"[]")))
         moment = int(due or leased_until or 0)
-        return Listed(delivery_of(name, stored), stored[b"state"].decode(), moment, tries, int(stored[b"number"]))
+        tenant = stored.get(b"tenant", b"").decode()
+        return Listed(
+            delivery_of(name, stored), stored[b"state"].decode(), moment, tries, int(stored[b"number"]), tenant
+        )
     except BROKEN:
         return None

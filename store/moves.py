@@ -64,6 +64,7 @@ class Moves(Quarantine):
             decision.why,
             decision.delay_ms,
             _COUNTED_IN[decision.counts_as],
+            int(result.detail.get("usage", {}).get("cpuSeconds", 0) * 1000),
         )
         _held(answer, job_id)
 

@@ -59,6 +59,14 @@ class Reading(Connection):
         with translated():
             return int(self._redis.get(self._key("kept_bytes")) or 0)
 
+    def tenant_figures(self, tenant: str) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
+        """What stats and counters say, of one tenant's jobs alone; and the `bytes` that its finished jobs take."""
+        with translated():
+            stored = self._redis.hgetall(self._key("tally", tenant))
+        tally = {name.decode(): int(number) for name, number in stored.items()}
+        queues = {queue: _figures(tally, queue) for queue in QUEUE_NAMES}
+        return queues, {name: number for name, number in tally.items() if ":" not in name}
+
     def counters(self) -> dict[str, int]:
         """What happened how often so far: added, retries, takeovers, stale_refused, ended_success ..."""
         with translated():
@@ -93,3 +101,10 @@ class Reading(Connection):
         with translated():
             entries = read(self._key("log", job_id), **bound, count=LOG_PAGE)
         return [entry[b"chunk"] for _, entry in entries]
+
+
+def _figures(tally: dict[str, int], queue: str) -> dict[str, int]:
+    """The figures of one queue, as stats has them, from a tenant's tally."""
+    delayed = tally.get(f"{queue}:delayed", 0)
+    states = {str(status): tally.get(f"{queue}:{status}", 0) for status in Status if status is not Status.PENDING}
+    return {"waiting": tally.get(f"{queue}:pending", 0) - delayed, "delayed": delayed, **states}

@@ -7,6 +7,7 @@ from typing import Any
 
 from events import USUAL_EVENTS, Delivery, Event
 from jobs import Job, OutputChunk, Status, iso
+from rates import Taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Rules:
     ageing_ms: how long a job waits before its priority gets a share of the claims.
     remember_key_ms: how long an idempotency key is remembered.
     same_request_ms: how long the same fingerprint means the same job.
+    quota_queued, quota_cpu_ms, quota_bytes: what one tenant may have waiting, use in an hour, and keep; 0 for no bound.
     events: what is told about jobs; other events are never put into the outbox.
     """
 
@@ -29,14 +31,18 @@ class Rules:
     remember_key_ms: int = 86_400_000
     same_request_ms: int = 60_000
     events: frozenset[Event] = USUAL_EVENTS
+    quota_queued: int = 0
+    quota_cpu_ms: int = 0
+    quota_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The job a submission led to; `created` is False if it was there already."""
+    """The job a submission led to; `created` is False if it was there already. `taken` is how its rates stand."""
 
     job: Job
     created: bool
+    taken: tuple[Taken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +186,7 @@ class Listed:
     due_ms: int
     tries: tuple[dict[str, Any], ...]
     cursor: int
+    tenant: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As the delivery log shows it."""

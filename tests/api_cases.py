@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import config
+from access import Scope, new_key
 from app import create_app
 from artifacts import Shelf
 from jobs import Conclusion, Job, OutputChunk, Result
@@ -34,6 +35,13 @@ def client(store: Store, shelf: Shelf) -> Client:
         {"MAX_FILES": "3", "MAX_PROJECT_BYTES": "1k", "MAX_BODY_BYTES": "100k", "DATA_DIR": str(shelf._root)}
     )
     return Client(create_app(settings, store, shelf, store.submit))
+
+
+def key_of(store: Store, tenant: str, *scopes: str, lifetime_ms: int = 0) -> dict[str, str]:
+    """The header of a new key; without scopes it has all of them."""
+    key, token = new_key(tenant, frozenset(map(Scope, scopes or Scope)))
+    store.add_key(key, lifetime_ms)
+    return {"Authorization": f"Bearer {token}"}
 
 
 def finish(store: Store, shelf: Shelf, job: Job, files: dict[str, bytes]) -> Job:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from bottle import Bottle
 
 import config
+import server
 from app import create_app
 from artifacts import Shelf
 from store import Store
 
 #: How long the server under test waits for one read or write (s).
 IO_SECONDS = 0.5
+server.STALL_SECONDS = IO_SECONDS
 
 
 def wsgi() -> Bottle:

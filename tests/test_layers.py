@@ -22,21 +22,8 @@ HOMES = {
     "brotli": {"executor"},
     "huey": {"tasks", "consumer"},
     "bottle": {
-        "schedules",
-        "health",
-        "exposition",
-        "app",
-        "answers",
-        "operations",
-        "deliveries",
-        "functions",
-        "bundle",
-        "preview",
-        "sending",
-        "joblog",
-        "listing",
-        "live",
-        "query",
+        "answers", "app", "bundle", "deliveries", "exposition", "functions", "guard", "health", "hosts", "joblog", "keys",
+        "listing", "live", "meter", "operations", "preview", "query", "schedules", "sending",
     },
     "requests": {"webhook", "outbound", "download", "executor", "stack", "demo"},
     "pydantic_settings": {"config"},
@@ -45,7 +32,7 @@ HOMES = {
     "lz4": {"snapshot"},
     "msgpack": {"snapshot"},
     "prometheus_client": {"exposition"},
-}
+}  # fmt: skip
 SOURCES = sorted([*ROOT.glob("*.py"), *ROOT.glob("executor/**/*.py"), *ROOT.glob("store/**/*.py")])
 
 

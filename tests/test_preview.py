@@ -280,4 +280,4 @@ def test_own_hosts(store: Store, shelf: Shelf, built: Job, tmp_path: Path) -> No
     assert api.get("/api/jobs", headers={"Host": host, "Accept": "text/html"}).body == PAGE
     api.post("/api/jobs", headers={"Host": host}, status=405)
     assert api.get("/", headers={"Host": "x.pre.example:8443"}, status=404).json["code"] == "preview_not_found"
-    assert api.get("/", headers={"Host": "pre.example:8443"}).json["service"]
+    assert api.get("/", headers={"Host": "pre.example:8443"}, status=421).json["code"] == "host_refused"

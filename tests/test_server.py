@@ -129,8 +129,11 @@ def test_unread_body_is_no_request(server: Server) -> None:
         connection.sendall(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(smuggled) + smuggled)
 
         answer = receive(connection, 0)
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        following = receive(connection, 0)
 
         assert answer.status == 404
+        assert following.json["service"] == "Chef Workers"
         assert is_closed(connection)
 
 

@@ -112,10 +112,19 @@ def test_failing_bodies(error: Exception, expected: type[Exception]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "read", "ended"), [("5", False, True), ("5", True, False), ("0", False, False), ("", False, False)]
+    ("length", "read", "ended"),
+    [
+        ("5", False, False),
+        ("6", False, True),
+        ("x", False, True),
+        ("300000", False, True),
+        ("5", True, False),
+        ("0", False, False),
+        ("", False, False),
+    ],
 )
 def test_unread_bodies_are_forgotten(length: str, read: bool, ended: bool) -> None:
-    """The connection stops receiving exactly if a body was sent and nobody read it."""
+    """The connection stops receiving exactly if a body was sent, nobody read it, and it is not there as a whole."""
     environ = posted(b"hello", CONTENT_LENGTH=length)
     if read:
         read_body(environ, 99)
