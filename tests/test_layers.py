@@ -22,8 +22,8 @@ HOMES = {
     "brotli": {"executor"},
     "huey": {"tasks", "consumer"},
     "bottle": {
-        "answers", "app", "bundle", "deliveries", "exposition", "functions", "guard", "health", "hosts", "joblog", "keys",
-        "listing", "live", "meter", "operations", "preview", "query", "schedules", "sending",
+        "answers", "app", "bundle", "deliveries", "exposition", "functions", "guard", "health", "hosts", "joblog",
+        "keys", "listing", "live", "meter", "operations", "preview", "query", "schedules", "sending",
     },
     "requests": {"webhook", "outbound", "download", "executor", "stack", "demo"},
     "pydantic_settings": {"config"},
