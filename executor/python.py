@@ -88,10 +88,10 @@ def install(files: Mapping[str, str], found: Manifest, wanted: Mapping[str, str]
     needs = Needs() if locked else _needs(files, found)
     needs.lines += requirements.of_request(wanted)
     needs.lines += _backend(files, found)
-    if not scripts and not locked and "setup.py" in files and not (needs.lines and "project" in found):
+    if _is_told_by_setup(files, found) and not scripts:
         needs.notes.append("what setup.py asks for is not installed: that would run it (installScripts)")
-    if not locked and not needs.lines and not (scripts and "setup.py" in files):
-        return Install((), _setup(files, found, locked=False) and "", {}, ENVIRONMENT, tuple(needs.notes))
+    if not locked and not needs.lines:
+        return Install((), "", {}, ENVIRONMENT, tuple(needs.notes))
     return Install(
         install=_commands(files, found, needs, locked=locked, scripts=scripts),
         setup=_setup(files, found, locked=locked),
@@ -115,12 +115,12 @@ def _backend(files: Collection[str], found: Manifest) -> list[str]:
     if not is_buildable(files, found):
         return []
     requires = inside(found, "build-system", "requires")
-    return [each for each in requires if isinstance(each, str)] if isinstance(requires, list) else ["setuptools>=61"]
+    return list(requirements.strings(requires)) if isinstance(requires, list) else ["setuptools>=61"]
 
 
 def is_buildable(files: Collection[str], found: Manifest) -> bool:
     """True if there is something that makes a wheel."""
-    return not {"build-system", "project"}.isdisjoint(found) or not {"setup.py", "setup.cfg"}.isdisjoint(files)
+    return not {"build-system", "project"}.isdisjoint(found) or "setup.py" in files
 
 
 def _is_package(files: Collection[str], found: Manifest) -> bool:
@@ -136,23 +136,27 @@ def _commands(files: Collection[str], found: Manifest, needs: Needs, *, locked: 
     binary = "" if scripts else " --no-config --only-binary :all:"
     packages = f"uv pip install{binary} -r {_TOOLS}/{REQUIREMENTS} -c {_TOOLS}/{CONSTRAINTS}"
     packages = packages if needs.lines else ""
-    if scripts and "setup.py" in files and not _has_dependencies(found):
+    if scripts and _is_told_by_setup(files, found):
         packages = " && ".join(filter(None, [packages, "uv pip install -e ."]))
     if not locked:
         return (f"{venv} && {packages}",)
-    wished = [*_options("extra", inside(found, "project", "optional-dependencies"))]
-    wished += _options("group", found.get("dependency-groups"))
-    sync = " ".join(["uv sync --no-install-local", *([] if scripts else ["--no-config", "--no-build"]), *wished])
+    sync = " ".join(
+        ["uv sync --no-install-local", *([] if scripts else ["--no-config", "--no-build"]), *_wished(found)]
+    )
     tail = f" && {packages}" if packages else ""
     return tuple(f"{venv} && {sync}{option}{tail}" for option in (" --locked", ""))
 
 
-def _has_dependencies(found: Manifest) -> bool:
-    return bool(inside(found, "project", "dependencies"))
+def _is_told_by_setup(files: Collection[str], found: Manifest) -> bool:
+    """True if only setup.py, which is a program, knows what the project needs."""
+    return "setup.py" in files and "project" not in found
 
 
-def _options(kind: str, known: Any) -> Iterator[str]:
-    return (f"--{kind} {name}" for name in EXTRAS if isinstance(known, dict) and name in known)
+def _wished(found: Manifest) -> Iterator[str]:
+    """The extras and groups that are installed too."""
+    known = {"extra": inside(found, "project", "optional-dependencies"), "group": found.get("dependency-groups")}
+    for kind, names in known.items():
+        yield from (f"--{kind} {name}" for name in EXTRAS if isinstance(names, dict) and name in names)
 
 
 def _setup(files: Collection[str], found: Manifest, *, locked: bool) -> str:
@@ -160,9 +164,7 @@ def _setup(files: Collection[str], found: Manifest, *, locked: bool) -> str:
     if not _is_package(files, found):
         return ""
     if locked:
-        wished = [*_options("extra", inside(found, "project", "optional-dependencies"))]
-        wished += _options("group", found.get("dependency-groups"))
-        return " ".join(["uv sync --frozen --offline --inexact --no-build-isolation", *wished])
+        return " ".join(["uv sync --frozen --offline --inexact --no-build-isolation", *_wished(found)])
     return "uv pip install --offline --no-deps --no-build-isolation -e ."
 
 

@@ -6,10 +6,9 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
 from typing import Any
 
-from executor import analysis, checks, commands, detect, installers, python, spec
+from executor import accepted, analysis, checks, commands, detect, installers, python, spec
 from executor.archive import check_path
 from executor.commands import Project, Report
 from executor.images import NODE, PYTHON
@@ -161,7 +160,7 @@ def plan(request: Request) -> Plan:
     notes: list[str] = []
     if "package.json" in request.binary:
         raise Unworkable(Reason.INVALID_PROJECT, "package.json is not UTF-8")
-    files = dict(_accepted(request.files, notes))
+    files = dict(accepted.taken(request.files, notes))
     language = request.language or ("python" if python.is_python(files) else "node")
     made = _of_python(request, files, notes) if language == "python" else _of_node(request, files, notes)
     return replace(made, is_pipeline=bool(request.steps), goes_on=request.on_failure == "continue", notes=tuple(notes))
@@ -379,63 +378,3 @@ def _configured_outputs(files: Mapping[str, str]) -> Iterator[str]:
         except ValueError:
             continue
         yield folder
-
-
-#: Options of an .npmrc that only say how node_modules is laid out; any other could send the installer elsewhere.
-_NPMRC_OPTIONS = frozenset(
-    {"legacy-peer-deps", "strict-peer-deps", "engine-strict", "install-strategy", "prefer-dedupe", "save-exact"}  # npm
-    | {"auto-install-peers", "strict-peer-dependencies", "node-linker", "shamefully-hoist", "hoist"}  # pnpm
-    | {"hoist-pattern[]", "public-hoist-pattern[]"}
-)
-_IGNORED = ("node_modules", ".venv", "__pycache__", ".git")
-
-
-def _accepted(files: Mapping[str, str], notes: list[str]) -> Iterator[tuple[str, str]]:
-    """The files without what must come from elsewhere; `notes` says what was left out."""
-    ignored = dict.fromkeys(_IGNORED, 0)
-    for path, text in files.items():
-        parts = PurePosixPath(path).parts
-        if folder := next((name for name in _IGNORED if name in parts), None):
-            ignored[folder] += 1
-        elif parts and parts[-1] == ".npmrc":
-            yield path, _harmless(path, text, notes)
-        elif parts and parts[-1] == ".yarnrc.yml":
-            yield path, _harmless_yaml(path, text, notes)
-        else:
-            yield path, text
-    notes += [f"{count} files in {folder} are ignored" for folder, count in ignored.items() if count]
-
-
-def _harmless(path: str, npmrc: str, notes: list[str]) -> str:
-    """An .npmrc without the options that could send the installer elsewhere."""
-    options = [line for line in npmrc.splitlines() if "=" in line and line.lstrip()[0] not in "#;"]
-    kept = [line for line in options if line.split("=")[0].strip() in _NPMRC_OPTIONS]
-    if dropped := [line.split("=")[0].strip() for line in options if line not in kept]:
-        notes.append(f"{path}: ignored {', '.join(dropped)}")
-    return "".join(f"{line}\n" for line in kept)
-
-
-#: Settings of Yarn that say how packages are laid out, or name a registry, which the proxy allows or does not. Others
-#: load code of the project's into the install (plugins, yarnPath), or lead it elsewhere.
-_YARN_SETTINGS = frozenset(
-    {"nodeLinker", "nmMode", "nmHoistingLimits", "nmSelfReferences", "pnpMode", "pnpFallbackMode", "pnpIgnorePatterns"}
-    | {"packageExtensions", "supportedArchitectures", "logFilters", "compressionLevel", "cacheMigrationMode"}
-    | {"defaultSemverRangePrefix", "preferInteractive", "npmRegistryServer", "npmScopes", "enableTelemetry"}
-)
-_YAML_KEY = re.compile(r"([A-Za-z]+):(?:\s.*)?")
-
-
-def _harmless_yaml(path: str, yaml: str, notes: list[str]) -> str:
-    """A .yarnrc.yml of the plain form `setting:` at the beginning of lines, without the settings that may do harm."""
-    kept, dropped, keeping = [], dict[str, None](), False
-    for line in yaml.splitlines():
-        if line[:1] not in {" ", "#", ""}:
-            found = _YAML_KEY.fullmatch(line)
-            keeping = bool(found and found[1] in _YARN_SETTINGS)
-            if not keeping:
-                dropped[found[1] if found else line[:20]] = None
-        if keeping:
-            kept.append(line)
-    if dropped:
-        notes.append(f"{path}: ignored {', '.join(dropped)}")
-    return "".join(f"{line}\n" for line in kept)

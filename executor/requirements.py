@@ -74,10 +74,10 @@ def of_manifest(manifest: Mapping[str, Any], extras: Collection[str]) -> list[st
     """The dependencies of pyproject.toml, with those of the named extras and groups."""
     project = manifest.get("project")
     project = project if isinstance(project, dict) else {}
-    lines = [*_strings(project.get("dependencies"))]
+    lines = [*strings(project.get("dependencies"))]
     optional, groups = project.get("optional-dependencies"), manifest.get("dependency-groups")
     for name in extras:
-        lines += _strings(optional.get(name)) if isinstance(optional, dict) else ()
+        lines += strings(optional.get(name)) if isinstance(optional, dict) else ()
         lines += _group(groups, name, 0) if isinstance(groups, dict) else ()
     mine = str(project.get("name", "")).lower()
     # A package that names itself means its own extras, which are here already.
@@ -93,7 +93,8 @@ def _group(groups: Mapping[str, Any], name: str, depth: int) -> Iterator[str]:
             yield from _group(groups, other, depth + 1)
 
 
-def _strings(value: Any) -> Iterator[str]:
+def strings(value: Any) -> Iterator[str]:
+    """The requirements in what should be a list of them; none of them an option of the installer."""
     texts = (each.strip() for each in value if isinstance(each, str)) if isinstance(value, list) else iter(())
     return (each for each in texts if each and not each.startswith("-"))
 

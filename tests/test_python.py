@@ -261,6 +261,7 @@ def test_checks(files: dict[str, str], rules: str) -> None:
     [
         ({"a.py": ""}, JobType.BUILD, "no pyproject.toml with a project, and no setup.py.* no command"),
         ({"a.py": ""}, JobType.TEST, r"no test_\*\.py .* no testCommand"),
+        ({"a.py": "", "setup.cfg": "[tool:pytest]"}, JobType.BUILD, "no pyproject.toml"),
         ({"requirements.txt": ""}, JobType.LINT, "no Python.* no command"),
     ],
 )
