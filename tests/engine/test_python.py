@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -241,18 +242,24 @@ def test_versions():
 
 
 @pytest.fixture(scope="module")
-def uv_lock(images: Any, client: Any) -> str:
-    """A lock that uv itself made, of an older version of a dependency."""
-    text = pyproject("idna==3.6", backend="hatchling", **{"dependency-groups": 'dev = ["pytest>=8,<9"]'})[
-        "pyproject.toml"
-    ]
-    script = (
-        'mkdir /tmp/p && cd /tmp/p && printf %s "$0" >pyproject.toml && uv lock -q'
-        " && sed -i 's/idna==3.6/idna/' pyproject.toml && uv lock -q && cat uv.lock"
-    )
-    locked = client.containers.run(images.ensure(client, "chef-runner-python"), ["sh", "-c", script, text], remove=True,
-                                   environment=[f"SSL_CERT_FILE={CA_BUNDLE}"])  # fmt: skip
-    return str(locked.decode())
+def locked(images: Any, client: Any) -> Callable[[str], str]:
+    """What locks a pyproject.toml: uv itself, which knows the registry, as no file of ours does."""
+
+    def locked(text: str, later: str = "true") -> str:
+        script = f'mkdir /tmp/p && cd /tmp/p && printf %s "$0" >pyproject.toml && uv lock -q && {later} && cat uv.lock'
+        image, environment = images.ensure(client, "chef-runner-python"), [f"SSL_CERT_FILE={CA_BUNDLE}"]
+        said = client.containers.run(image, ["sh", "-c", script, text], remove=True, environment=environment)
+        return str(said.decode())
+
+    return locked
+
+
+@pytest.fixture(scope="module")
+def uv_lock(locked: Callable[..., str]) -> str:
+    """A lock of an older version than the project would take by itself."""
+    groups = {"dependency-groups": 'dev = ["pytest>=8,<9"]'}
+    text = pyproject("idna==3.6", backend="hatchling", **groups)["pyproject.toml"]
+    return locked(text, "sed -i 's/idna==3.6/idna/' pyproject.toml && uv lock -q")
 
 
 POETRY = """
@@ -336,15 +343,17 @@ def test_scripts_are_off(bench: Bench) -> None:
         '[project]\nname = "x"\nversion = "1"\ndependencies = ["docopt"]\n[tool.uv]\nno-binary-package = ["docopt"]\n',
     ],
 )
-@pytest.mark.parametrize("lock", [{}, {"uv.lock": "version = 0\n"}])
-def test_settings_that_would_build(bench: Bench, text: str, lock: dict[str, str]) -> None:
+@pytest.mark.parametrize("is_locked", [False, True])
+def test_settings_that_would_build(bench: Bench, locked: Callable[[str], str], text: str, is_locked: bool) -> None:
     """A project cannot turn the building of packages on by its own settings of the package manager."""
-    files = {"pyproject.toml": text, "test_a.py": "def test_a(): pass\n", **lock}
+    files = {"pyproject.toml": text, "test_a.py": "def test_a(): pass\n"}
+    files |= {"uv.lock": locked(text)} if is_locked else {}
 
     result = bench.run(files, kind=JobType.TEST, limits=LIMITS)
 
     assert result.reason is Reason.INSTALL_FAILED, result.message
     assert "docopt" in result.message
+    assert "--no-build" in result.message
 
 
 def test_own_tools_win(bench: Bench) -> None:
