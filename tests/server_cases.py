@@ -87,13 +87,13 @@ def receive(connection: socket.socket, began: float) -> Answer:
 
 
 @contextlib.contextmanager
-def running_server(**settings: str) -> Iterator[Server]:
+def running_server(app: str = "tests.serving:wsgi()", **settings: str) -> Iterator[Server]:
     """A server with these settings; it has gone when the block ends."""
     with tempfile.TemporaryDirectory(prefix="cw-api-") as folder, socket.create_server(("127.0.0.1", 0)) as probe:
         running = Server(probe.getsockname()[1], Path(folder))
         probe.close()
         running.start_redis()
-        process = start_gunicorn(running, settings)
+        process = start_gunicorn(running, app, settings)
         running.process = process
         try:
             yield running
@@ -102,7 +102,7 @@ def running_server(**settings: str) -> Iterator[Server]:
             running.stop_redis()
 
 
-def start_gunicorn(running: Server, settings: dict[str, str]) -> subprocess.Popen[bytes]:
+def start_gunicorn(running: Server, app: str, settings: dict[str, str]) -> subprocess.Popen[bytes]:
     environment = {
         "LOG_FORMAT": "json",
         **os.environ,  # noqa: TID251  (what a child process needs)
@@ -116,7 +116,7 @@ def start_gunicorn(running: Server, settings: dict[str, str]) -> subprocess.Pope
         **settings,
     }
     log = running.folder / "gunicorn.log"
-    command = [str(Path(sys.executable).parent / "gunicorn"), "-c", "gunicorn.conf.py", "tests.serving:wsgi()"]
+    command = [str(Path(sys.executable).parent / "gunicorn"), "-c", "gunicorn.conf.py", app]
     with log.open("wb") as sink:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=sink, start_new_session=True)
     machine.wait_until(lambda: answers(running), process, "gunicorn", log)

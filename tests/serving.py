@@ -17,6 +17,16 @@ server.STALL_SECONDS = IO_SECONDS
 
 def wsgi() -> Bottle:
     """The API over the Redis of the environment."""
+    return served(0.4, IO_SECONDS)
+
+
+def patient() -> Bottle:
+    """The same with the patience of a busy machine."""
+    return served(10, 30)
+
+
+def served(store_seconds: float, io_seconds: float) -> Bottle:
+    """The API with these waits for Redis and for a client."""
     settings = config.load()
-    store = Store(settings.redis_url, timeout_s=0.4, retries=0)
-    return create_app(settings, store, Shelf(settings.data_dir), store.submit, IO_SECONDS)
+    store = Store(settings.redis_url, timeout_s=store_seconds, retries=0)
+    return create_app(settings, store, Shelf(settings.data_dir), store.submit, io_seconds)
