@@ -157,14 +157,14 @@ def fill(store: Store) -> Job:
     return jobs[0]
 
 
-def slowest(store: Store, query: Query, times: int = 20) -> tuple[float, Page]:
-    """The second slowest of some calls (s), and the last answer."""
+def usual(store: Store, query: Query, times: int = 21) -> tuple[float, Page]:
+    """The median of some calls (s), and the last answer."""
     took = []
     for _ in range(times):
         began = time.perf_counter()
         page = store.find(query, HEAVY)
         took.append(time.perf_counter() - began)
-    return sorted(took)[-2], page
+    return sorted(took)[times // 2], page
 
 
 @pytest.mark.timeout(120)
@@ -174,9 +174,9 @@ def test_a_hundred_thousand(redis_url: str) -> None:
     rare = fill(store)
     common = ("type:build", "status:completed", "conclusion:success")
 
-    page_s, page = slowest(store, Query(indexes=common))
-    chat_s, of_chat = slowest(store, Query(indexes=("chat:rare", "status:pending")))
-    text_s, nowhere = slowest(store, Query(text="no such words"), 3)
+    page_s, page = usual(store, Query(indexes=common))
+    chat_s, of_chat = usual(store, Query(indexes=("chat:rare", "status:pending")))
+    text_s, nowhere = usual(store, Query(text="no such words"), 3)
     print(f"page {page_s * 1e3:.1f} ms, chat {chat_s * 1e3:.1f} ms, text in {LOOKED_AT:,} {text_s * 1e3:.1f} ms")
 
     assert len(page.jobs) == 50
