@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import logging
@@ -25,6 +24,7 @@ import upkeep
 import wire
 from answers import answering, created, file_answer, idempotency_key, json_answer, now, problem
 from artifacts import Shelf
+from browsers import Origins
 from bundle import Bundles
 from clock import Clock
 from config import VERSION, Settings
@@ -43,7 +43,6 @@ from listing import Listing
 from live import Live
 from metrics import Tally
 from operations import Operations
-from origins import Origins
 from preview import Previews
 from query import Query
 from schedules import Schedules
@@ -157,7 +156,7 @@ def routes(settings: Settings, store: Store, shelf: Shelf, submit: Submit) -> Ro
     health = Health(store, shelf, settings.min_free_disk)
     exposed = Exposition(store, shelf, VERSION)
     trees = Shelf(settings.data_dir / "functions")
-    named = Functions(store, trees, api.submit, api.bounds, settings.body_bytes, settings.function_quota)
+    named = Functions(store, trees, watch, api.submit, api.bounds, settings.body_bytes, settings.function_quota)
     bundles = Bundles(settings, store)
     previews = Previews(settings, store, shelf)
     keys = Keys(store)
@@ -303,7 +302,7 @@ class Api:
         sent = self.sending.received()
         bring = self.sending.bring if sent.attached is None else lambda _: sent.attached
         wanted, options = intake.parse(sent.body, self.bounds, bring, sent.attached is not None)
-        with self._watch.place() if seconds else contextlib.nullcontext():
+        with self._watch.place(seconds):
             taken = self.submit(wanted, self._identified(options, sent.digest))
             response.set_header("Location", f"/api/jobs/{taken.job.id}")
             shown = self._ended(taken.job.id, seconds).to_json() if seconds else created(taken.job)
@@ -339,7 +338,7 @@ class Api:
         asked.check()
         job = self._job(job_id)
         if seconds and not job.status.is_final:
-            with self._watch.place():
+            with self._watch.place(seconds):
                 job = self._ended(job_id, seconds)
         record = job.to_json()
         if job.status is Status.PENDING and (waiting := self._store.waiting(job_id)):

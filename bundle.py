@@ -38,7 +38,7 @@ class Bundles:
         limits = self._limits_of(job, request)
         try:
             house = House(ran["runtime"], in_memory=ran["workspace"] == "memory")
-            again = reproduce.again(request, limits, ran["image"], house)
+            again = reproduce.again(request, limits, ran["image"], house, job_id)
         except reproduce.NotReproducible as error:
             raise MoveRefused(f"{job_id} cannot be run again: {error}.") from None
         response.content_type = "application/gzip"

@@ -133,7 +133,7 @@ FUNCTIONS: dict[tuple[str, str], Operation] = {
             "handler": "index.handler",
         },
         needs_body=True,
-        problems=("function_not_found", "function_quota", "queue_full", "disk_low"),
+        problems=("function_not_found", "function_quota", "queue_full", "disk_low", "crowded"),
     ),
     ("DELETE", "/api/functions/<name>"): Operation(
         "Functions", {204: Answer("It is gone.")}, problems=("function_not_found",)
@@ -151,7 +151,14 @@ FUNCTIONS: dict[tuple[str, str], Operation] = {
         (_WAIT, KEY),
         body=_ANY,
         body_example={"event": {"name": "Ada"}},
-        problems=("function_not_found", "function_not_ready", "idempotency_conflict", "queue_full", "disk_low"),
+        problems=(
+            "function_not_found",
+            "function_not_ready",
+            "idempotency_conflict",
+            "queue_full",
+            "disk_low",
+            "crowded",
+        ),
     ),
     ("POST", "/api/functions/<name>/rollback"): Operation(
         "Functions",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from calls import MAX_EVENT_BYTES, MAX_HANDLER, RUNTIMES, Call
 from errors import InvalidRequest, Mistake
 from jobs import JobType, Request
 from submission import Options
-from tree import Tree, token
+from tree import Tree, file_mistakes, token
 
 Bounds = intake.Bounds
 
@@ -161,7 +161,7 @@ def _checked(model: type[Any], part: type[intake._Edge], document: Mapping[str, 
 
 def _data_mistakes(data: dict[str, Any], bounds: Bounds) -> Iterator[Mistake]:
     files, runtime = intake._map(data, "files"), data.get("runtime")
-    yield from _renamed(intake._file_mistakes(files, bounds))
+    yield from file_mistakes("#/data/files", files, bounds.room)
     yield from intake._env_mistakes(intake._map(data, "env"))
     yield from _event_mistakes(data.get("event"))
     yield from _time_mistakes(data.get("timeoutMs"), bounds)
@@ -179,13 +179,6 @@ def _handler_mistakes(handler: object, runtime: object, files: dict[str, Any]) -
             calls.found(handler, runtime, files)
         except ValueError as error:
             yield Mistake("#/data/handler", str(error))
-
-
-def _renamed(mistakes: Iterable[Mistake]) -> Iterator[Mistake]:
-    """What is projectFiles elsewhere is files here."""
-    for each in mistakes:
-        pointer = each.pointer.replace("#/data/projectFiles", "#/data/files", 1)
-        yield Mistake(pointer, each.detail.replace("projectFiles", "files"))
 
 
 def _event_mistakes(event: object) -> Iterator[Mistake]:

@@ -20,7 +20,7 @@ from intake import Bounds, read_json
 from jobs import Job, Quota, Request, Status, iso, new_id
 from store import Function, Store, Submitted, Version
 from submission import Options
-from waiting import wait_for_end
+from watch import Crowded, Watch
 
 MAX_WAIT_S = 60
 #: An event of a megabyte, every character of it escaped.
@@ -34,11 +34,19 @@ class Functions:
     """One method for each route."""
 
     def __init__(
-        self, store: Store, shelf: Shelf, submit: Submit, bounds: Bounds, body_bytes: int, quota: Quota
+        self,
+        store: Store,
+        shelf: Shelf,
+        watch: Watch,
+        submit: Submit,
+        bounds: Bounds,
+        body_bytes: int,
+        quota: Quota,
     ) -> None:
         """`shelf` keeps the trees of versions. `body_bytes` bounds a body with code."""
         self._store = store
         self._shelf = shelf
+        self._watch = watch
         self._submit = submit
         self._bounds = bounds
         self._body_bytes = body_bytes
@@ -53,7 +61,7 @@ class Functions:
         number, unused = self._store.put_version(name, kept, job_id, self._quota)
         self._discard(unused)
         self._make(wanted, number, job_id)
-        wait_for_end(self._store, job_id, seconds)
+        self._end_of(job_id, seconds)
         made = next((each for each in self._store.function(name).versions if each.number == number), None)
         if made is None:
             raise FunctionNotFound(f"Version {number} of {name} was removed meanwhile.")
@@ -74,7 +82,7 @@ class Functions:
         asked, options = function_intake.call_of(current.request, call, body, self._bounds)
         job = self._submit(asked, _identified(options, name, body)).job
         response.set_header("Location", f"/api/jobs/{job.id}")
-        ended = wait_for_end(self._store, job.id, seconds)
+        ended = self._end_of(job.id, seconds)
         return json_answer(ended.to_json()) if ended else json_answer(_accepted(job, name, current.number), 202)
 
     def listed(self) -> bytes:
@@ -106,6 +114,17 @@ class Functions:
         self._discard(self._store.remove_function(name))
         response.status = 204
         return b""
+
+    def _end_of(self, job_id: str, seconds: int) -> Job | None:
+        """A job that has ended within so many seconds; None if it has not, at once if as many wait as may."""
+        if not seconds:
+            return None
+        try:
+            with self._watch.place(seconds):
+                job = self._watch.end_of(job_id, seconds)
+        except Crowded:
+            return None
+        return job if job.status.is_final else None
 
     def _make(self, wanted: Request, number: int, job_id: str) -> None:
         """Have a version made; one whose job is not taken in is none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -14,24 +14,16 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from pydantic.alias_generators import to_camel
 
 import allowance
+import origins
 import steps
 from errors import InvalidRequest, Mistake
-from jobs import JobType, Reason, ReasonClass, Request, is_id
+from jobs import JobType, Reason, ReasonClass, Request
 from npm import package_fault, version_fault
-from paths import glob_fault, path_fault
+from origins import Bring
+from paths import glob_fault
 from receivers import NONE
 from submission import Options, RetryRule
-from tree import (
-    Room,
-    Tree,
-    clashes,
-    content_fault,
-    content_length,
-    token,
-    too_large,
-    too_many,
-    utf8_length,
-)
+from tree import Room, Tree, file_mistakes, token, utf8_length
 
 MAX_FIELDS = 64
 MAX_MISTAKES = 50
@@ -66,27 +58,6 @@ class Bounds:
     def room(self) -> Room:
         """For one project's files."""
         return Room(self.max_files, self.max_project_bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where the tree is that `projectFiles` are put into: the field that names it, and what it says."""
-
-    field: str
-    value: str = ""
-
-    @property
-    def pointer(self) -> str:
-        """To the field in the body."""
-        return f"#/data/{self.field}"
-
-
-#: A file beside the job's JSON, in a multipart body.
-ATTACHED = Source("project")
-#: The fields that name a source; a job has at most one.
-SOURCES = ("uploadId", "snapshotUrl", "fromJob")
-#: Gets the tree of a source. Raises InvalidRequest, pointing to it.
-Bring = Callable[[Source], Tree]
 
 
 def _whole(given: Any) -> Any:
@@ -248,15 +219,14 @@ def check(
         mistakes += _glob_mistakes(submission.data.artifacts)
     data = document.get("data")
     if isinstance(data, dict):
-        mistakes += _source_mistakes(data, attached)
-        mistakes += _file_mistakes(_map(data, "projectFiles"), bounds)
+        mistakes += origins.mistakes(data, str(JobData.model_fields["project_files"].description), attached)
+        mistakes += file_mistakes("#/data/projectFiles", _map(data, "projectFiles"), bounds.room)
         mistakes += _dependency_mistakes(_map(data, "dependencies"))
         mistakes += _env_mistakes(_map(data, "env"))
         mistakes += steps.mistakes(data)
     if mistakes:
         raise InvalidRequest(_listed(mistakes))
-    source = ATTACHED if attached else _source(submission.data)
-    return _request(submission, _tree(submission.data, source, bounds, bring)), _options(submission)
+    return _request(submission, _tree(submission.data, bounds, bring, attached)), _options(submission)
 
 
 def read_json(body: bytes) -> dict[str, Any]:
@@ -395,46 +365,9 @@ def _pointer(*keys: str) -> str:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _file_mistakes(files: dict[str, Any], bounds: Bounds) -> Iterator[Mistake]:
-    here = "#/data/projectFiles"
-    if len(files) > bounds.max_files:
-        yield too_many(here, len(files), bounds.room)
-        return
-    faults = {path: fault for path in files if (fault := path_fault(path))}
-    for path, fault in faults.items():
-        yield Mistake(f"{here}/{token(path)}", f"The path {fault}.")
-    for path, content in files.items():
-        if fault := content_fault(content):
-            yield Mistake(f"{here}/{token(path)}", fault)
-    yield from clashes(here, (path for path in files if path not in faults))
-    total = sum(map(content_length, files.values()))
-    if total > bounds.max_project_bytes:
-        yield too_large(here, total, bounds.room)
-
-
-def _source_mistakes(data: dict[str, Any], attached: bool) -> Iterator[Mistake]:
-    named = [name for name in SOURCES if name in data]
-    files = data.get("projectFiles")
-    if attached and named:
-        yield Mistake(f"#/data/{named[0]}", f"The part {ATTACHED.field} is this job's project; {named[0]} is another.")
-    elif len(named) > 1:
-        yield Mistake(f"#/data/{named[1]}", f"A job has one source: leave out all but one of {', '.join(named)}.")
-    elif not (named or attached) and (files is None or files == {}) and not (files is None and "projectFiles" in data):
-        state = "missing" if files is None else "empty"
-        rule = JobData.model_fields["project_files"].description
-        detail = f"projectFiles is {state}: it must be {rule}; or name one of {', '.join(SOURCES)}."
-        yield Mistake("#/data/projectFiles", detail)
-    if isinstance(job := data.get("fromJob"), str) and not is_id(job):
-        yield Mistake("#/data/fromJob", f"fromJob must be {JobData.model_fields['from_job'].description}.")
-
-
-def _source(data: JobData) -> Source | None:
-    given = dict(zip(SOURCES, (data.upload_id, data.snapshot_url, data.from_job), strict=True))
-    return next((Source(name, value) for name, value in given.items() if value), None)
-
-
-def _tree(data: JobData, source: Source | None, bounds: Bounds, bring: Bring | None) -> Tree:
+def _tree(data: JobData, bounds: Bounds, bring: Bring | None, attached: bool) -> Tree:
     """The project's files: those of the source with those of the body put in. Raises InvalidRequest."""
+    source = origins.named(iter((data.upload_id, data.snapshot_url, data.from_job)), attached)
     packages = {name: packages for name, _, packages in _sections(data.dependencies) if packages}
     own = dataclasses.replace(Tree.from_json(data.project_files), dependencies=packages)
     if source is None:

@@ -16,8 +16,9 @@ import schemas
 from answers import PROBLEMS
 from batch import MAX_JOBS
 from described import OPERATIONS, PLACES
-from intake import MAX_PACKAGES, MAX_VARIABLES, RETRIED, SECTIONS, SOURCES, Bounds, Submission
+from intake import MAX_PACKAGES, MAX_VARIABLES, RETRIED, SECTIONS, Bounds, Submission
 from jobs import STEPS
+from origins import SOURCES
 from parameters import Answer, Operation, Parameter, Schema
 
 #: method, path as Bottle reads it, what answers, scope of the key that it wants.

@@ -20,8 +20,8 @@ from earlier import Earlier
 from errors import InvalidRequest, Mistake, SourceNotFound, SourceUnavailable
 from guard import caller
 from inbox import Inbox, UploadNotFound
-from intake import ATTACHED, Source
 from jobs import iso
+from origins import ATTACHED, Source
 from tree import Room, Tree
 from unpack import unpacked
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from errors import Mistake
+from paths import path_fault
 
 #: The one form that the bytes of a file have in JSON.
 BASE64_FORM = frozenset({"encoding", "content"})
@@ -96,6 +97,23 @@ def clashes(here: str, paths: Iterable[str]) -> Iterator[Mistake]:
     given = set(paths)
     for path in sorted(_folders(given) & given):
         yield Mistake(f"{here}/{token(path)}", "This path is both a file and the folder of another file.")
+
+
+def file_mistakes(here: str, files: Mapping[str, Any], room: Room) -> Iterator[Mistake]:
+    """What is wrong with a map of paths to contents; `here` points to it."""
+    if len(files) > room.files:
+        yield too_many(here, len(files), room)
+        return
+    faults = {path: fault for path in files if (fault := path_fault(path))}
+    for path, fault in faults.items():
+        yield Mistake(f"{here}/{token(path)}", f"The path {fault}.")
+    for path, content in files.items():
+        if fault := content_fault(content):
+            yield Mistake(f"{here}/{token(path)}", fault)
+    yield from clashes(here, (path for path in files if path not in faults))
+    total = sum(map(content_length, files.values()))
+    if total > room.bytes:
+        yield too_large(here, total, room)
 
 
 def content_fault(value: object) -> str | None:

@@ -54,8 +54,11 @@ class Watch:
         self._stopping = True
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """A place among those who wait. Raises Crowded."""
+    def place(self, seconds: int) -> Iterator[None]:
+        """A place among those who wait, if this is a wait at all. Raises Crowded."""
+        if not seconds:
+            yield
+            return
         if not self._places.acquire(blocking=False):
             raise Crowded("As many requests wait for jobs as may do so at once. Ask without waiting, or again soon.")
         try:

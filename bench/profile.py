@@ -1,7 +1,8 @@
 """What the hardening costs: examples/react-app in plain `docker run` with limits, and in the full profile, in turns.
 
 Both install and build in two containers with the same image, commands and limits. Plain `docker run` is root with the
-engine's own filter and network, and a folder of the host; the profile is all of executor/spec.py, with the keeper, the
+engine's own filter and network, and a folder of the host, in the same control group, so that other work on the machine
+slows them alike; the profile is all of executor/spec.py, with the keeper, the
 proxy and the collector around it.
 """
 
@@ -22,7 +23,7 @@ import demo
 from bench import measure
 from bench.build import LONGEST_S, Times, copy_example, limits
 from errors import SetupError
-from executor import Executor, Wish
+from executor import Executor, Wish, house
 from executor.images import NODE, Images
 from jobs import Artifact, Job, JobType, OutputChunk, Phase, Request, Status, new_id
 from stack import unique_prefix
@@ -40,7 +41,8 @@ def run(rounds: int) -> str:
             place: Executor(None, images, service=unique_prefix(), wish=Wish(workspace=place, slots=1))
             for place in ("memory", "disk")
         }
-        contenders = {"docker run, with the limits of a job": partial(plain, image, Path(name))}
+        parent = house.parent(docker.from_env().info())
+        contenders = {"docker run, with the limits of a job": partial(plain, image, Path(name), parent)}
         for place, executor in executors.items():
             contenders[f"the full profile, workspace {'in memory' if place == 'memory' else 'on disk'}"] = partial(
                 profiled, executor
@@ -69,23 +71,24 @@ def table(measured: dict[str, list[Times]]) -> str:
     return measure.table("examples/react-app | total s | × plain | install s | build s", rows)
 
 
-def plain(image: str, folder: Path) -> Times:
+def plain(image: str, folder: Path, parent: str) -> Times:
     """Two plain containers, one after the other, on a copy of the example; removing the copy is not counted."""
     project = folder / "plain"
     copy_example(project)
     try:
         began = time.perf_counter()
-        install = contained(image, project, INSTALL)
-        build = contained(image, project, BUILD)
+        install = contained(image, project, parent, INSTALL)
+        build = contained(image, project, parent, BUILD)
         return Times(time.perf_counter() - began, install, build)
     finally:
         shutil.rmtree(project)
 
 
-def contained(image: str, project: Path, command: str) -> float:
+def contained(image: str, project: Path, parent: str, command: str) -> float:
     """Seconds of one `docker run --rm`."""
     container = ["timeout", str(LONGEST_S), "docker", "run", "--rm", "-u", "0", "-e", "HOME=/root", "-e", "CI=true"]
     began = time.perf_counter()
+    container += ["--cgroup-parent", parent] if parent else []
     measure.quietly([*container, *limits(), "-w", "/app", "-v", f"{project}:/app", image, "sh", "-c", command])
     return time.perf_counter() - began
 

@@ -1,7 +1,8 @@
 """Pure: a command of a project's, rewritten so that the tools in it also write reports outside of the project.
 
 Only flags are added, and watch modes taken out; scripts of the package are put in place of the calls to them, up to
-the tool. A command that is not plainly a list of programs is left as it is.
+the tool; Python's test runners are called through coverage. A command that is not plainly a list of programs is left
+as it is.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ TOOLS = {
     name: (Path(__file__).parent / "tools" / name).read_text()
     for name in (
         "mocha.cjs",
+        "covered.sh",
         "oxlint.json",
         "oxlint.ignore",
         "analyze.mjs",
@@ -32,6 +34,7 @@ TOOLS = {
     )
 }
 MOCHA_REPORTER = f"{spec.WORK}/tools/mocha.cjs"
+COVERED = f"sh {spec.WORK}/tools/covered.sh"
 MAX_DEPTH = 4
 MAX_PROGRAMS = 40
 MAX_CHARS = 4_000
@@ -70,11 +73,15 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class _Added:
-    """What one tool is given: flags (at the end, or directly after the word `after`), and the reports that come."""
+    """What one tool is given: flags (at the end, or directly after the word `after`), and the reports that come.
+
+    `instead` is (pattern, template): what is put in place of the call of a program.
+    """
 
     flags: str
     formats: Mapping[str, str]
     after: str = ""
+    instead: tuple[re.Pattern[str], str] | None = None
 
 
 def instrumented(text: str, kind: str, project: Project, first: int = 0) -> Instrumented | None:
@@ -152,7 +159,7 @@ def _words(segment: str) -> list[str]:
 
 
 _BEFORE = re.compile(
-    r"-.*|[A-Za-z_]\w*=.*|npx|pnpx|bunx|exec|dlx|x|run|--|npm|pnpm|yarn|bun|cross-env|cross-env-shell|env|c8|nyc|dotenv|node"
+    r"-.*|uv|poetry|python(?:3(?:\.\d+)?)?|[A-Za-z_]\w*=.*|npx|pnpx|bunx|exec|dlx|x|run|--|npm|pnpm|yarn|bun|cross-env|cross-env-shell|env|c8|nyc|dotenv|node"
 )
 
 
@@ -180,6 +187,8 @@ def _program(word: str, following: list[str]) -> str:
 
 def _with(segment: str, added: _Added) -> str:
     plain = _WATCH.sub("", segment)
+    if added.instead:
+        plain = added.instead[0].sub(added.instead[1], plain, count=1)
     if added.after:
         return re.sub(rf"(?<=\s){re.escape(added.after)}(?=\s|$)", f"{added.after} {added.flags}", plain, count=1)
     return f"{plain} {added.flags}"
@@ -222,17 +231,40 @@ def _covers(segment: str, project: Project, name: str, providers: tuple[str, ...
     return not any("hreshold" in text for text in [*configs, str(project.manifest.get("jest", ""))])
 
 
+_ASSIGNED = r"(?:[A-Za-z_]\w*=\S* )*"
+_MOCHA = re.compile(rf"^({_ASSIGNED})(?:npx )?(_?mocha)(?=\s|$)")
+_C8 = re.compile(rf"^({_ASSIGNED}(?:npx )?(?:c8|nyc))(?=\s)")
+
+
 def _mocha(segment: str, following: list[str], project: Project, at: str) -> _Added:
-    return _Added(f"--reporter {MOCHA_REPORTER} --reporter-option output={at}-mocha.json", {"-mocha.json": "mocha"})
+    flags = f"--reporter {MOCHA_REPORTER} --reporter-option output={at}-mocha.json"
+    reports = {"-mocha.json": "mocha"}
+    covered = f"--reporter=text --reporter=json-summary --report-dir={at}-coverage"
+    own = _C8.match(segment)
+    if not own and not (_MOCHA.match(segment) and _can_cover(project)):
+        return _Added(flags, reports)
+    instead = (_C8, rf"\1 {covered}") if own else (_MOCHA, rf"\1c8 {covered} \2")
+    return _Added(flags, reports | {"-coverage/coverage-summary.json": "istanbul"}, instead=instead)
+
+
+def _can_cover(project: Project) -> bool:
+    """True if c8 is there, and does not end a run for want of coverage."""
+    configs = [project.files.get(name, "") for name in (".c8rc.json", ".c8rc", ".nycrc", ".nycrc.json")]
+    limits = re.search(r"check-?coverage", "".join([*configs, str(project.manifest.get("c8", ""))]), re.IGNORECASE)
+    return "c8" in detect.packages(project.manifest) and not limits
 
 
 def _node(segment: str, following: list[str], project: Project, at: str) -> _Added | None:
     if "--test-reporter" in segment:
         return None
     flags = "--test-reporter=spec --test-reporter-destination=stdout"
-    return _Added(
-        f"{flags} --test-reporter=junit --test-reporter-destination={at}-node.xml", {"-node.xml": "junit"}, "--test"
-    )
+    flags += f" --test-reporter=junit --test-reporter-destination={at}-node.xml"
+    # With a loader between, what is measured is not the project's code.
+    if re.search(r"\btsx\b|--(?:import|require|loader|experimental-loader)\b|\s-r\s|\bc8\b|\bnyc\b", segment):
+        return _Added(flags, {"-node.xml": "junit"}, "--test")
+    covers = "" if "--experimental-test-coverage" in segment else " --experimental-test-coverage"
+    flags += f"{covers} --test-reporter=lcov --test-reporter-destination={at}-node.lcov"
+    return _Added(flags, {"-node.xml": "junit", "-node.lcov": "lcov"}, "--test")
 
 
 def _bun(segment: str, following: list[str], project: Project, at: str) -> _Added:
@@ -270,10 +302,62 @@ def _vite(segment: str, following: list[str], project: Project, at: str) -> _Add
     return _Added("--sourcemap hidden", {})
 
 
+#: The call of a Python test runner, after what may stand before it.
+_MODULE = re.compile(
+    rf"^({_ASSIGNED}(?:(?:uv|poetry) run )?)"
+    r"(?:python(?:3(?:\.\d+)?)? -m )?(?:pytest|py\.test|unittest)(?=\s|$)"
+)
+_PYTHON_CONFIGS = ("pyproject.toml", "setup.cfg", "tox.ini", "pytest.ini", ".coveragerc", ".pytest.ini")
+
+
+def _pytest(segment: str, following: list[str], project: Project, at: str) -> _Added:
+    flags = f"-o junit_family=xunit1 --junitxml={at}-pytest.xml"  # the only form with files and lines
+    reports = {"-pytest.xml": "junit"}
+    if re.search(r"--cov\b(?!-)", f"{segment} {_config(project)}"):
+        return _Added(f"{flags} --cov-report=json:{at}-coverage.json", reports | {"-coverage.json": "coverage.py"})
+    # The processes of pytest-xdist would not be measured.
+    if not _MODULE.match(segment) or re.search(
+        r"(?<!\w)(?:-n|--numprocesses)[ =]?\w|--no-cov", segment + _config(project)
+    ):
+        return _Added(flags, reports)
+    reports["-coverage.json"] = "coverage.py"
+    return _Added(flags, reports, instead=(_MODULE, rf"\1{COVERED} {at}-coverage.json {_source(project)}-m pytest"))
+
+
+def _unittest(segment: str, following: list[str], project: Project, at: str) -> _Added | None:
+    if not _MODULE.match(segment):
+        return None
+    runner = f"-m xmlrunner --output-file={at}-unittest.xml"
+    return _Added(
+        "",
+        {"-unittest.xml": "unittest", "-coverage.json": "coverage.py"},
+        instead=(_MODULE, rf"\1{COVERED} {at}-coverage.json {_source(project)}{runner}"),
+    )
+
+
+def _source(project: Project) -> str:
+    """What is measured: the project, unless it says itself what that is."""
+    return "" if re.search(r"^\s*(?:source\w*|include) *=", _config(project), re.MULTILINE) else "--source=. "
+
+
+def _config(project: Project) -> str:
+    return "\n".join(project.files.get(name, "") for name in _PYTHON_CONFIGS)
+
+
+def _ruff(segment: str, following: list[str], project: Project, at: str) -> _Added | None:
+    if following[:1] != ["check"]:
+        return None
+    return _Added(f"--output-format json --output-file {at}-ruff.json", {"-ruff.json": "ruff"})
+
+
 _Maker = Callable[[str, list[str], Project, str], _Added | None]
+_NODE_TESTS: dict[str, _Maker] = {
+    "vitest": _vitest, "jest": _jest, "mocha": _mocha, "_mocha": _mocha, "node": _node, "bun": _bun
+}  # fmt: skip
+_PYTHON_TESTS: dict[str, _Maker] = {"pytest": _pytest, "py.test": _pytest, "unittest": _unittest}
 _TOOLS: dict[str, dict[str, _Maker]] = {
     "": {},
-    "tests": {"vitest": _vitest, "jest": _jest, "mocha": _mocha, "_mocha": _mocha, "node": _node, "bun": _bun},
+    "tests": {**_NODE_TESTS, **_PYTHON_TESTS},
     "lint": {
         "eslint": _eslint,
         "biome": _biome,
@@ -281,6 +365,7 @@ _TOOLS: dict[str, dict[str, _Maker]] = {
         "tsc": _tsc,
         "vue-tsc": _tsc,
         "svelte-check": _svelte_check,
+        "ruff": _ruff,
     },
     "bundle": {"vite": _vite},
 }

@@ -71,22 +71,25 @@ class Images:
         say: Callable[[str], None] = log.info,
         ca_bundle: Path | None = None,
         registry: str | None = None,
+        index: str | None = None,
     ) -> None:
         """`work_dir` holds the lock and, while a base is made, its files. `say` hears of everything that takes long.
 
         `ca_bundle` is what containers trust (default: what this machine trusts). `registry` is the npm registry to use
-        (default: what this machine's npm configuration names; "" is npm's own default).
+        (default: what this machine's npm configuration names; "" is npm's own default), `index` the same for Python.
         """
         self._work_dir = work_dir
         self._say = say
         self._ca_bundle = ca_bundle or next((path for path in CA_BUNDLES if path.exists()), Path(CERTIFI))
         self._registry = _host_registry() if registry is None else registry
+        self._index = _host_index() if index is None else index
 
     @property
     def registry_environment(self) -> dict[str, str]:
         """What sends every installer to the registry; wins over a project's own configuration."""
         names = ("npm_config_registry", "YARN_REGISTRY", "YARN_NPM_REGISTRY_SERVER", "BUN_CONFIG_REGISTRY")
-        return dict.fromkeys(names, self._registry) if self._registry else {}
+        found = dict.fromkeys(names, self._registry) if self._registry else {}
+        return found | (dict.fromkeys(("UV_DEFAULT_INDEX", "PIP_INDEX_URL"), self._index) if self._index else {})
 
     def ensure(self, client: docker.DockerClient, name: str) -> str:
         """The reference of image `name`, which is there when this returns. Two milliseconds if it was there already.
@@ -112,7 +115,8 @@ class Images:
         """What image `name` is called if it is made on the official base, or on one of Debian packages."""
         source = SOURCES[name]
         base = source.official_base if official else f"{DEBIAN_PACKAGES} {NODE_WHEEL if source.needs_node else ''}"
-        parts = (source.dockerfile.read_bytes(), base.encode(), self._ca_bundle.read_bytes(), self._registry.encode())
+        where = f"{self._registry} {self._index}".strip()
+        parts = (source.dockerfile.read_bytes(), base.encode(), self._ca_bundle.read_bytes(), where.encode())
         digest = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts))
         return f"{name}:{digest.hexdigest()[:16]}"
 
@@ -175,7 +179,7 @@ class Images:
                 forcerm=True,
                 decode=True,
                 timeout=BUILD_S,
-                buildargs={"BASE": base, "REGISTRY": self._registry},
+                buildargs={"BASE": base, "REGISTRY": self._registry, "INDEX": self._index},
                 labels={LABEL + "-image": "1"},
             )
             for event in events:
@@ -260,6 +264,16 @@ def _host_registry() -> str:
     for folder in (Path.home() / ".npmrc", Path("/usr/local/etc/npmrc"), Path("/etc/npmrc")):
         text = folder.read_text(errors="replace") if folder.is_file() else ""
         if named := re.search(r"^registry\s*=\s*(\S+)", text, re.MULTILINE):
+            return named[1]
+    return ""
+
+
+def _host_index() -> str:
+    """The package index that this machine's pip configuration names, or ""."""
+    home = Path.home()
+    for file in (home / ".config/pip/pip.conf", home / ".pip/pip.conf", Path("/etc/pip.conf")):
+        text = file.read_text(errors="replace") if file.is_file() else ""
+        if named := re.search(r"^\s*index-url\s*=\s*(\S+)", text, re.MULTILINE):
             return named[1]
     return ""
 

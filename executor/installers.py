@@ -82,8 +82,11 @@ SIGNS = re.compile(
     r"(?<=npm error code )E[A-Z0-9_]+|ERR_PNPM_[A-Z0-9_]+|YN00\d\d|lockfile needs to be updated|lockfile had changes"
     r"|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ERR_SOCKET_TIMEOUT|ERR_SSL_WRONG_VERSION_NUMBER"
     r"|trouble with your network connection|ConnectionRefused|FailedToOpenSocket"
+    r"|`uv\.lock` needs to be updated|Failed to parse `uv\.lock`"
+    r"|error sending request for url|HTTP status server error"
 )
 _REFUSED = {"EUSAGE", "YN0028", "lockfile needs to be updated", "lockfile had changes"}
+_UV_REFUSED = {"`uv.lock` needs to be updated", "Failed to parse `uv.lock`"}
 _PNPM_REFUSED = "ERR_PNPM_OUTDATED_LOCKFILE", "ERR_PNPM_LOCKFILE_CONFIG_MISMATCH", "ERR_PNPM_LOCKFILE_BREAKING_CHANGE"
 #: The last is what a proxy's own error looks like to a program that has begun to speak TLS.
 _NETWORK = {
@@ -95,7 +98,10 @@ _NETWORK = {
     "ETIMEDOUT",
     "ERR_SOCKET_TIMEOUT",
 }
-_NETWORK_IN_WORDS = {"trouble with your network connection", "ConnectionRefused", "FailedToOpenSocket"}
+_NETWORK_IN_WORDS = {"trouble with your network connection", "ConnectionRefused", "FailedToOpenSocket"} | {
+    "error sending request for url",
+    "HTTP status server error",
+}
 _SERVER_ERROR = re.compile(r"E5\d\d|ERR_PNPM_FETCH_5\d\d|ERR_PNPM_META_FETCH_FAIL")
 _VERDICT = re.compile(r"E[A-Z0-9_]+|ERR_PNPM_\w+|YN0035|YN0082")
 
@@ -115,7 +121,7 @@ def has_lockfile(tool: Tool, files: Collection[str]) -> bool:
 
 def refused_lockfile(found: set[str]) -> bool:
     """True if the installer says that lockfile and package.json do not agree."""
-    return bool(found & {*_REFUSED, *_PNPM_REFUSED})
+    return bool(found & {*_REFUSED, *_PNPM_REFUSED, *_UV_REFUSED})
 
 
 def registry_unreachable(found: set[str]) -> bool:

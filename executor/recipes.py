@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from executor import analysis, checks, commands, detect, installers, spec
+from executor import analysis, checks, commands, detect, installers, python, spec
 from executor.archive import check_path
 from executor.commands import Project, Report
-from executor.images import NODE
+from executor.images import NODE, PYTHON
 from jobs import JobType, Phase, Reason, Request
 
 Manifest = dict[str, Any]
@@ -24,7 +24,7 @@ class Recipe:
 
     `own_command` is the caller's command, sent as the request's `field`; without one, the package's `script` runs.
     `outputs` are the folders that may hold the result, in order. `reports` is the kind of report that its tools write,
-    `default` what runs if neither command nor script does.
+    `default` what runs if neither command nor script does, `python` what runs for a Python project.
     """
 
     phase: Phase
@@ -35,6 +35,7 @@ class Recipe:
     outputs: tuple[str, ...] = ()
     reports: str = ""
     default: Callable[[Project], list[str]] = lambda project: []
+    python: Callable[[Mapping[str, str], Manifest], list[str]] = python.checks
 
 
 def _tests(project: Project) -> list[str]:
@@ -55,6 +56,7 @@ RECIPES: dict[JobType, Recipe] = {
         field="command",
         failed=Reason.BUILD_FAILED,
         outputs=("dist", "build", "out", ".output"),
+        python=python.builds,
     ),
     JobType.TEST: Recipe(
         phase=Phase.TESTING,
@@ -64,6 +66,7 @@ RECIPES: dict[JobType, Recipe] = {
         failed=Reason.TESTS_FAILED,
         reports="tests",
         default=_tests,
+        python=python.tests,
     ),
     JobType.LINT: Recipe(
         phase=Phase.LINTING,
@@ -114,9 +117,9 @@ class Plan:
 
     `install` is empty if there is nothing to install; of several commands, each is tried only if the one before
     refuses the lockfile. `install_scripts`: packages' own scripts run then. `setup` makes the project itself ready to
-    be used: its own code, so it runs without a network. `programs` is where the installed ones are. `is_pipeline`: the
-    result has one for each work. `tools` are files of ours that the commands need. `globs` choose the files that are
-    kept in the end, also of a run that failed; then no work has outputs of its own.
+    be used: its own code, so it runs without a network. `programs` is where the installed ones are, `tools` are files
+    of ours that the commands need. `is_pipeline`: the result has one for each work; `goes_on`: even after a failure.
+    `globs` choose the files that are kept in the end, also of a run that failed; then no work has outputs of its own.
     """
 
     files: Mapping[str, str]
@@ -127,10 +130,10 @@ class Plan:
     setup: str = ""
     install_scripts: bool = False
     programs: str = f"{spec.PROJECT}/node_modules/.bin"
+    tools: Mapping[str, str] = field(default_factory=lambda: commands.TOOLS)
     is_pipeline: bool = False
     goes_on: bool = False
     notes: tuple[str, ...] = ()
-    tools: Mapping[str, str] = field(default_factory=lambda: commands.TOOLS)
     globs: tuple[str, ...] = ()
 
     @property
@@ -159,8 +162,17 @@ def plan(request: Request) -> Plan:
     if "package.json" in request.binary:
         raise Unworkable(Reason.INVALID_PROJECT, "package.json is not UTF-8")
     files = dict(_accepted(request.files, notes))
-    types = request.steps or (request.type,)
-    manifest = _manifest(files, types)
+    language = request.language or ("python" if python.is_python(files) else "node")
+    made = _of_python(request, files, notes) if language == "python" else _of_node(request, files, notes)
+    return replace(made, is_pipeline=bool(request.steps), goes_on=request.on_failure == "continue", notes=tuple(notes))
+
+
+def _types(request: Request) -> tuple[JobType, ...]:
+    return request.steps or (request.type,)
+
+
+def _of_node(request: Request, files: dict[str, str], notes: list[str]) -> Plan:
+    manifest = _manifest(files, _types(request))
     changed = merge(manifest, request.dependencies) or "package.json" not in files
     if changed:
         files["package.json"] = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
@@ -169,17 +181,43 @@ def plan(request: Request) -> Plan:
     project = Project(files, manifest)
     installs = _has_packages(manifest)
     install = tool.install(locked=locked, scripts=request.install_scripts) if installs else ()
+
+    def texts(recipe: Recipe) -> list[str]:
+        script = _script(recipe, project, tool)
+        return [script] if script else recipe.default(project)
+
+    # Yarn's own way to store packages has no folder of programs; only its scripts find them.
+    reported = tool is not installers.YARN_BERRY
     return Plan(
         files=files,
         image=NODE,
-        install=analysis.looked_up(install) if JobType.ANALYZE in types else install,
+        install=analysis.looked_up(install) if JobType.ANALYZE in _types(request) else install,
         install_scripts=installs and request.install_scripts,
         environment=tool.environment,
-        works=tuple(_work(at, each, request, project, tool, notes) for at, each in enumerate(types)),
-        is_pipeline=bool(request.steps),
-        goes_on=request.on_failure == "continue",
+        works=_works(request, project, texts, notes, reported=reported),
         globs=request.artifacts,
-        notes=tuple(notes),
+    )
+
+
+def _of_python(request: Request, files: dict[str, str], notes: list[str]) -> Plan:
+    packages = {name: version for kind in _KINDS for name, version in request.dependencies.get(kind, {}).items()}
+    try:
+        manifest = python.manifest(files)
+        made = python.install(files, manifest, packages, scripts=request.install_scripts)
+    except ValueError as error:
+        raise Unworkable(Reason.INVALID_PROJECT, str(error)) from error
+    notes += made.notes
+    return Plan(
+        files=files,
+        image=PYTHON,
+        install=made.install,
+        setup=made.setup,
+        install_scripts=bool(made.install) and request.install_scripts,
+        environment=made.environment,
+        programs=f"{python.VENV}/bin",
+        tools={**commands.TOOLS, **made.tools},
+        works=_works(request, Project(files, {}), lambda recipe: recipe.python(files, manifest), notes, is_node=False),
+        globs=request.artifacts,
     )
 
 
@@ -237,34 +275,46 @@ _NEEDS_DEPLOYMENT = re.compile(r"\bconvex (?:dev|deploy|codegen)\b")
 _REPORTS_APART = 100
 
 
-def _work(
-    at: int, job_type: JobType, request: Request, project: Project, tool: installers.Tool, notes: list[str]
-) -> Work:
-    """What to do for one type, as number `at` of a plan. Raises Unworkable."""
-    recipe = RECIPES[job_type]
-    text = recipe.own_command(_asked(job_type, request)).strip() or _script(recipe, project, tool)
-    texts = [text] if text else recipe.default(project)
-    missing = "" if texts or recipe.reports == "analysis" else _nothing(recipe)
-    if missing and not request.steps:
-        raise Unworkable(Reason.COMMAND_NOT_FOUND, missing)
-    # Yarn's own way to store packages has no folder of programs; only its scripts find them.
-    kind = "" if tool is installers.YARN_BERRY else recipe.reports
-    if recipe.reports == "analysis":
-        folders = (*_configured_outputs(project.files), *RECIPES[JobType.BUILD].outputs)
-        made = analysis.planned(project, "".join(texts), folders, installs=_has_packages(dict(project.manifest)))
-    else:
-        made = commands.all_of(texts, kind, project, first=at * _REPORTS_APART)
-    return Work(
-        type=job_type,
-        command=made.text,
-        phase=recipe.phase,
-        failed=recipe.failed,
-        outputs=_outputs(recipe, request, project.files),
-        reports=made.reports,
-        facts=_facts(recipe, request, project, notes),
-        fail_on=request.fail_on,
-        missing=missing,
-    )
+def _works(
+    request: Request,
+    project: Project,
+    texts: Callable[[Recipe], list[str]],
+    notes: list[str],
+    *,
+    reported: bool = True,
+    is_node: bool = True,
+) -> tuple[Work, ...]:
+    """What to do for each type of a request; `texts` are the commands of a project itself. Raises Unworkable."""
+    made = []
+    for at, job_type in enumerate(_types(request)):
+        recipe = RECIPES[job_type]
+        own = recipe.own_command(_asked(job_type, request)).strip()
+        wanted = [own] if own else texts(recipe)
+        analyzes = recipe.reports == "analysis" and is_node
+        missing = "" if wanted or analyzes else _nothing(recipe, is_node)
+        if missing and not request.steps:
+            raise Unworkable(Reason.COMMAND_NOT_FOUND, missing)
+        if analyzes:
+            folders = (*_configured_outputs(project.files), *RECIPES[JobType.BUILD].outputs)
+            installs = _has_packages(dict(project.manifest))
+            command = analysis.planned(project, "".join(wanted), folders, installs=installs)
+        else:
+            kind = "lint" if recipe.reports == "analysis" else recipe.reports  # of a Python project: what ruff finds
+            command = commands.all_of(wanted, kind if reported else "", project, first=at * _REPORTS_APART)
+        made.append(
+            Work(
+                type=job_type,
+                command=command.text,
+                phase=recipe.phase,
+                failed=recipe.failed,
+                outputs=_outputs(recipe, request, project.files),
+                reports=command.reports,
+                facts=_facts(recipe, request, project, notes),
+                fail_on=request.fail_on,
+                missing=missing,
+            )
+        )
+    return tuple(made)
 
 
 def _asked(job_type: JobType, request: Request) -> Request:
@@ -283,12 +333,18 @@ def _script(recipe: Recipe, project: Project, tool: installers.Tool) -> str:
     return f"{tool.name} run {recipe.script}"
 
 
-def _nothing(recipe: Recipe) -> str:
+def _nothing(recipe: Recipe, is_node: bool) -> str:
+    if not is_node:
+        what = {
+            "tests": "no tests: there is no test_*.py or *_test.py",
+            "lint": "nothing to lint: there is no Python",
+        }.get(recipe.reports, "nothing to build: there is no pyproject.toml with a project, and no setup.py")
+        return f"{what}, and the request has no {recipe.field}"
     missing = f"package.json has no script named {recipe.script!r}, and the request has no {recipe.field}"
     others = {
         "tests": "no tests: {}; nor are there tests for Vitest, Jest, Mocha or node:test",
-        "lint": "nothing to lint with: {}; nor is there a configured ESLint, Biome or oxlint, or a tsconfig.json"
-        " with the package typescript",
+        "lint": "nothing to lint: {}; nor is there a configured ESLint, Biome or oxlint, a tsconfig.json with the"
+        " package typescript, or any source in JavaScript or TypeScript",
     }
     return others.get(recipe.reports, "nothing to run: {}").format(missing)
 
@@ -331,7 +387,7 @@ _NPMRC_OPTIONS = frozenset(
     | {"auto-install-peers", "strict-peer-dependencies", "node-linker", "shamefully-hoist", "hoist"}  # pnpm
     | {"hoist-pattern[]", "public-hoist-pattern[]"}
 )
-_IGNORED = ("node_modules", ".git")
+_IGNORED = ("node_modules", ".venv", "__pycache__", ".git")
 
 
 def _accepted(files: Mapping[str, str], notes: list[str]) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,8 @@ REGISTRIES = (
     "BUN_CONFIG_REGISTRY",
     "PIP_INDEX_URL",
 )
+#: What every command is told of its job; the script says it.
+TOLD = ("CHEF_JOB_ID", "CHEF_DEADLINE_MS")
 VOLUME = "$volume"
 #: A user of the images that no running job has, unless all 256 slots are in use.
 TENANCY = Tenancy("", VOLUME, 0, spec.MAX_SLOTS - 1, 0)
@@ -38,7 +40,7 @@ class NotReproducible(Exception):
     """The job never came to a sandbox; the text says why."""
 
 
-def again(request: Request, limits: Limits, image: str, house: House) -> Again:
+def again(request: Request, limits: Limits, image: str, house: House, job_id: str) -> Again:
     """A job's request once more, in an image of this reference. Values of the job's `env` are nowhere in it.
 
     Raises:
@@ -53,7 +55,7 @@ def again(request: Request, limits: Limits, image: str, house: House) -> Again:
         raise NotReproducible(str(error)) from None
     workspace = b"".join(blocks)
     steps = _Steps(plan, limits, image, house, frozenset(request.env), len(workspace))
-    return Again(workspace, spec.SECCOMP, _script(steps, spec.volume(TENANCY, limits, house)))
+    return Again(workspace, spec.SECCOMP, _script(steps, spec.volume(TENANCY, limits, house), job_id))
 
 
 class _Steps:
@@ -95,7 +97,7 @@ class _Steps:
         size, self._archive_bytes = self._archive_bytes, 0
         step = spec.shell(self.image, command, environment, network=network, archive_bytes=size)
         body = spec.container(step, TENANCY, self.limits, self._house)
-        names = REGISTRIES if network == "bridge" else sorted(self._own)
+        names = REGISTRIES if network == "bridge" else (*sorted(self._own), *TOLD)
         wanted = [*options(body), *(part for name in names for part in ("--env", name))]
         words = [f"step {seconds:g}", *map(_quoted, wanted), '"$image"', *map(shlex.quote, body["Cmd"])]
         return " ".join(words) + (" <workspace.tar" if size else " </dev/null")
@@ -190,6 +192,7 @@ if ! docker image inspect "$image" >/dev/null 2>&1; then
 fi
 volume="chef-again-$$"
 ends=$(($(date +%s) + {total}))
+export CHEF_JOB_ID={job_id} CHEF_DEADLINE_MS=$((ends * 1000))
 steps=0 code=0 verdict=success first_code=0 first_verdict=
 
 finish() {{ # the first failure is the verdict
@@ -227,7 +230,7 @@ docker volume create {options}"$volume" >/dev/null || exit 69
 """
 
 
-def _script(steps: _Steps, volume: Mapping[str, str]) -> str:
+def _script(steps: _Steps, volume: Mapping[str, str], job_id: str) -> str:
     chosen = "".join(f"--opt {shlex.quote(f'{name}={value}')} " for name, value in volume.items())
-    head = _HEAD.format(image=shlex.quote(steps.image), total=int(steps.limits.total_s), options=chosen)
+    head = _HEAD.format(image=shlex.quote(steps.image), total=int(steps.limits.total_s), options=chosen, job_id=job_id)
     return "\n".join([head, *([steps.holder()] if volume else []), *steps.lines(), "finish", ""])

@@ -12,6 +12,8 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from executor import python, requirements
+
 _KINDS = ("dependencies", "devDependencies", "optionalDependencies")
 _GIT = re.compile(r"(?:git|ssh)(?:\+\w+)?:|(?:github|gitlab|bitbucket|gist):|[\w.-]+@[\w.-]+:", re.IGNORECASE)
 #: In a manifest, owner/name is a repository too.
@@ -26,7 +28,16 @@ _LOCKED: dict[str, re.Pattern[str]] = {
     "pnpm-lock.yaml": re.compile(r"""\b(?:tarball|repo): ['"]?([^\s,}'"]+)"""),
     "yarn.lock": re.compile(r"""^ +resolved "?([^"\s]+)|^ +resolution: "@?[^"@]+@([^"]+)""", re.MULTILINE),
     "bun.lock": re.compile(r"""\["@?[^"@]+@([^"]+)"(?:, "(https?://[^"]+)")?"""),
+    "uv.lock": re.compile(r'\b(?:registry|url|index) = "(https?://[^"]+)"|\b(git) = "'),
+    "poetry.lock": re.compile(r'^url = "([^"]+)"|^type = "(git)"', re.MULTILINE),
 }
+#: What names a place in a file of requirements: an address or a repository, after an option, a name and @, or alone.
+_REQUIRED = re.compile(
+    r"(?:.*?(?:@|=|\s))?\s*((?:\w+\+)?(?:https?|git|ssh|file)(?:\+\w+)?:\S+)(?:\s.*)?", re.IGNORECASE
+)
+_REQUIREMENTS = re.compile(
+    r"(?:.*/)?(?:[\w.-]*requirements[\w.-]*|requirements/[\w.-]+|constraints[\w.-]*)\.(?:txt|in)"
+)
 
 
 def refused(files: Mapping[str, str], allowed: Container[str]) -> str | None:
@@ -68,7 +79,58 @@ def _sources(files: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
         if name == "package.json":
             yield from ((path, package, version) for package, version in _wanted(text))
         elif pattern := _LOCKED.get(name):
-            yield from ((path, "", group) for found in pattern.finditer(text) for group in found.groups() if group)
+            yield from (
+                (path, "", _full(group)) for found in pattern.finditer(text) for group in found.groups() if group
+            )
+        elif path == "pyproject.toml":
+            yield from ((path, "", source) for source in _of_tables(_toml(text), ()))
+        elif path == "uv.toml":
+            yield from ((path, "", source) for source in _of_tables(_toml(text), ("tool", "uv")))
+        elif _REQUIREMENTS.fullmatch(path):
+            yield from ((path, "", source) for line in requirements.logical_lines(text) for source in _required(line))
+
+
+def _full(source: str) -> str:
+    """A lockfile that only says that something is a repository."""
+    return "git:" if source == "git" else source
+
+
+def _toml(text: str) -> Any:
+    try:
+        return python.manifest({"pyproject.toml": text})
+    except ValueError:
+        return {}  # which recipes.py has read, if it is used
+
+
+def _required(requirement: str) -> Iterator[str]:
+    if found := _REQUIRED.fullmatch(requirement):
+        yield found[1].split("#")[0]
+
+
+def _of_tables(value: Any, place: tuple[str, ...]) -> Iterator[str]:
+    """Every source that a pyproject.toml names, wherever in what package managers read."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            named = {"git": "git:", "path": "file:", "url": ""}.get(name) if place[:1] == ("tool",) else None
+            if named is not None and isinstance(inner, str) and _names_sources(place):
+                yield f"{named}{inner}"
+            else:
+                yield from _of_tables(inner, (*place, name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _of_tables(inner, place)
+    elif isinstance(value, str) and _asks_for(place):
+        yield from _required(value)
+
+
+def _names_sources(place: tuple[str, ...]) -> bool:
+    return place[1:2] in {("uv",), ("poetry",), ("pdm",)} and place[:3] != ("tool", "poetry", "urls")
+
+
+def _asks_for(place: tuple[str, ...]) -> bool:
+    """True if texts there are requirements."""
+    heads = (("project", "dependencies"), ("project", "optional-dependencies"), ("build-system", "requires"))
+    return place[:2] in heads or place[:1] == ("dependency-groups",) or place[:2] == ("tool", "uv")
 
 
 def _wanted(manifest: str) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,14 @@ NODE = (
     "--test --test-reporter=spec --test-reporter-destination=stdout --test-reporter=junit"
     " --test-reporter-destination=/work/reports/0-node.xml"
 )
+NODE_COVERAGE = (
+    " --experimental-test-coverage --test-reporter=lcov --test-reporter-destination=/work/reports/0-node.lcov"
+)
+MOCHA = "--reporter /work/tools/mocha.cjs --reporter-option output=/work/reports/0-mocha.json"
+C8 = "--reporter=text --reporter=json-summary --report-dir=/work/reports/0-coverage"
+THROUGH = "sh /work/tools/covered.sh /work/reports/0-coverage.json --source=. -m"
+PYTEST = "-o junit_family=xunit1 --junitxml=/work/reports/0-pytest.xml"
+UNITTEST = "xmlrunner --output-file=/work/reports/0-unittest.xml"
 ESLINT = "--format json --output-file /work/reports/0-eslint.json"
 
 
@@ -35,11 +43,19 @@ TESTS = [
     ("jest --watchAll", f"jest {JEST}"),
     ("node --experimental-vm-modules node_modules/jest/bin/jest.js",
      f"node --experimental-vm-modules node_modules/jest/bin/jest.js {JEST}"),
-    ("node --test --watch", f"node {NODE}"),
+    ("node --test --watch", f"node {NODE}{NODE_COVERAGE}"),
     ("tsx --test", f"tsx {NODE}"),
     ("node --import tsx --test test/*.ts", f"node --import tsx {NODE} test/*.ts"),
-    ("c8 mocha test",
-     "c8 mocha test --reporter /work/tools/mocha.cjs --reporter-option output=/work/reports/0-mocha.json"),
+    ("c8 mocha test", f"c8 {C8} mocha test {MOCHA}"),
+    ("A=1 npx nyc mocha", f"A=1 npx nyc {C8} mocha {MOCHA}"),
+    ("npx mocha test", f"npx mocha test {MOCHA}"),
+    ("pytest", f"{THROUGH} pytest {PYTEST}"),
+    ("A=1 python3 -m pytest -q 'tests/a b.py'", f"A=1 {THROUGH} pytest -q 'tests/a b.py' {PYTEST}"),
+    ("uv run pytest && poetry run py.test x", f"uv run {THROUGH} pytest {PYTEST} && poetry run "
+     + f"{THROUGH} pytest x {PYTEST}".replace("/0-", "/1-")),
+    ("python -m unittest discover -s tests", f"{THROUGH} {UNITTEST} discover -s tests "),
+    ("pytest --cov=x", f"pytest --cov=x {PYTEST} --cov-report=json:/work/reports/0-coverage.json"),
+    ("pytest -n auto", f"pytest -n auto {PYTEST}"),
     ("bun test", "bun test --reporter=junit --reporter-outfile=/work/reports/0-bun.xml --coverage"
      " --coverage-reporter=text --coverage-reporter=lcov --coverage-dir=/work/reports/0-coverage"),
 ]  # fmt: skip
@@ -54,7 +70,8 @@ def test_tests(text: str, command: str) -> None:
 PLAIN = [
     "ava", "node test.js", "node server.js --test-mode", "vitest || true", "vitest; echo done", "vitest | cat",
     "vitest &", "(vitest)", "$(which vitest)", "echo vitest", "./run-vitest.sh", "vitest bench", "vitest 'unbalanced",
-    "node --test --test-reporter=tap", "npm run missing", "", "&&", "echo 'a && vitest'",
+    "node --test --test-reporter=tap", "python tests.py", "python -m http.server", "coverage run -m nose",
+    "python -W error -m pytest", "npm run missing", "", "&&", "echo 'a && vitest'",
 ]  # fmt: skip
 
 
@@ -104,6 +121,7 @@ def test_endless_scripts(scripts: dict[str, str]) -> None:
 
 LINT = [
     ("eslint src --max-warnings 0", f"eslint src --max-warnings 0 {ESLINT}"),
+    ("ruff check .", "ruff check . --output-format json --output-file /work/reports/0-ruff.json"),
     ("npx oxlint", "npx oxlint --format json >/work/reports/0-oxlint.json"),
     ("biome check .", "biome check . --max-diagnostics=none --reporter=json >/work/reports/0-biome.json"),
     ("tsc -b && prettier --check .", "tsc -b --pretty false >/work/reports/0-tsc.txt && prettier --check ."),
@@ -115,6 +133,7 @@ def test_lint(text: str, command: str) -> None:
     """Linters write their findings to a file; other programs stay as they are."""
     assert rewritten(text, "lint", project()) == command
     assert instrumented("biome format .", "lint", project()) is None
+    assert instrumented("ruff format --check .", "lint", project()) is None
 
 
 COVERED = {"devDependencies": {"vitest": "^4", "@vitest/coverage-v8": "^4", "jest": "^30"}}
@@ -170,3 +189,27 @@ def test_several() -> None:
     assert [(report.path, report.format, report.tool) for report in found.reports] == [
         ("0-eslint.json", "eslint", "eslint"), ("1-tsc.txt", "tsc", "tsc"),
     ]  # fmt: skip
+
+
+def test_coverage_of_mocha() -> None:
+    """Mocha is measured by c8 if the project has it and sets no limit of its own for it."""
+    has = {"devDependencies": {"mocha": "^11", "c8": "^10"}}
+
+    assert rewritten("npx mocha", "tests", project(**has)) == f"c8 {C8} mocha {MOCHA}"
+    for limits in ({".c8rc.json": '{"check-coverage": true}'}, {".nycrc": '{"checkCoverage": true}'}):
+        assert rewritten("mocha", "tests", project(limits, **has)) == f"mocha {MOCHA}"
+    assert rewritten("mocha", "tests", project(**has, c8={"check-coverage": True})) == f"mocha {MOCHA}"
+
+
+@pytest.mark.parametrize(
+    ("config", "command"),
+    [
+        ({"pyproject.toml": "[tool.coverage.run]\nsource = ['src']\n"}, f"{THROUGH} pytest".replace("--source=. ", "")),
+        ({".coveragerc": "[run]\ninclude=a.py\n"}, f"{THROUGH} pytest".replace("--source=. ", "")),
+        ({"pytest.ini": "[pytest]\naddopts = --cov\n"}, "pytest"),
+        ({"setup.cfg": "[tool:pytest]\naddopts = -n 4\n"}, "pytest"),
+    ],
+)
+def test_coverage_of_python(config: dict[str, str], command: str) -> None:
+    """What a Python project measures itself, and how, is left to it."""
+    assert str(rewritten("pytest", "tests", project(config))).startswith(f"{command} {PYTEST}")

@@ -135,7 +135,7 @@ def test_every_mistake_at_once() -> None:
     [
         ("runtime", "deno"), ("runtime", []), ("runtime", None), ("files", {}), ("files", []), ("handler", ""),
         ("handler", "index"), ("handler", "a b.c"), ("handler", "x" * 301 + ".y"), ("handler", 1), ("timeoutMs", "1"),
-        ("timeoutMs", True), ("timeoutMs", 1e3), ("dependencies", []), ("chatId", 7), ("installScripts", 1),
+        ("timeoutMs", True), ("timeoutMs", 1000.5), ("dependencies", []), ("chatId", 7), ("installScripts", 1),
     ],
 )  # fmt: skip
 def test_wrong_fields(field: str, value: Any) -> None:

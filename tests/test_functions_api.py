@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import config
-import waiting
 from app import create_app
 from artifacts import Shelf
 from errors import QueueFull
@@ -20,6 +19,7 @@ from submission import Options
 from tests.api_cases import UNKNOWN, Client
 from tests.store_cases import next_job
 from versions import Versions
+from watch import Crowded, Watch
 
 PUT = {"runtime": "node", "handler": "index.handler", "files": {"index.mjs": "code"}}
 GOOD = Result(Conclusion.SUCCESS, detail={"function": {"value": 7, "durationMs": 1.0}})
@@ -125,12 +125,13 @@ def test_too_many_wait(api: Client, store: Store, versions: Versions, monkeypatc
     """When all places to wait are taken, a call is answered at once with its job."""
     api.put_json("/api/functions/days", PUT)
     make(store, versions)
-    places = threading.BoundedSemaphore(1)
-    monkeypatch.setattr(waiting, "_places", places)
 
-    with places:
-        began = time.monotonic()
-        answer = api.post("/api/functions/days/invoke?wait=50")
+    def full(_: Watch, seconds: int) -> None:
+        raise Crowded(f"no place for {seconds} s")
+
+    monkeypatch.setattr(Watch, "place", full)
+    began = time.monotonic()
+    answer = api.post("/api/functions/days/invoke?wait=50")
 
     assert (answer.status_int, answer.json["status"]) == (202, "pending")
     assert time.monotonic() - began < 25

@@ -22,12 +22,15 @@ HOMES = {
     "brotli": {"executor"},
     "huey": {"tasks", "consumer"},
     "bottle": {
-        "answers", "app", "deliveries", "exposition", "functions", "guard", "health", "joblog", "keys", "listing",
-        "live", "meter", "operations", "origins", "query", "schedules",
+        "answers", "app", "browsers", "bundle", "deliveries", "exposition", "functions", "guard", "health", "joblog",
+        "keys", "listing", "live", "meter", "operations", "preview", "query", "schedules", "sending",
     },
-    "requests": {"webhook", "executor", "stack", "demo"},
+    "requests": {"webhook", "outbound", "download", "executor", "stack", "demo"},
     "pydantic_settings": {"config"},
     "structlog": {"logs"},
+    "multipart": {"sending"},
+    "lz4": {"snapshot"},
+    "msgpack": {"snapshot"},
     "prometheus_client": {"exposition"},
 }  # fmt: skip
 SOURCES = sorted([*ROOT.glob("*.py"), *ROOT.glob("executor/**/*.py"), *ROOT.glob("store/**/*.py")])

@@ -36,7 +36,9 @@ def test_works_in_order() -> None:
 
     assert [work.type for work in made.works] == ["lint", "build", "test"]
     assert [work.failed for work in made.works] == ["lint_failed", "build_failed", "tests_failed"]
-    assert [report.path for work in made.works for report in work.reports] == ["0-eslint.json", "200-node.xml"]
+    assert [report.path for work in made.works for report in work.reports] == [
+        "0-eslint.json", "200-node.xml", "200-node.lcov",
+    ]  # fmt: skip
     assert (made.is_pipeline, made.outputs) == (True, ("dist", "build", "out", ".output"))
 
 

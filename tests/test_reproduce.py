@@ -38,7 +38,7 @@ REQUEST = Request(
 
 
 def script(request: Request = REQUEST, house: House | None = None) -> str:
-    return again(request, LIMITS, "image:1", house or House()).script
+    return again(request, LIMITS, "image:1", house or House(), UNKNOWN).script
 
 
 def calls(text: str) -> list[list[str]]:
@@ -99,7 +99,7 @@ def test_what_is_called() -> None:
 
 def test_variables_are_named_only() -> None:
     """The caller's variables reach the command alone, by name; no value is in the bundle."""
-    made = again(REQUEST, LIMITS, "image:1", House())
+    made = again(REQUEST, LIMITS, "image:1", House(), UNKNOWN)
     install, build = calls(made.script)
 
     assert "API_KEY" in build
@@ -141,7 +141,7 @@ def test_functions() -> None:
     call = Call("node", "index.mjs", "handler", event={"n": 1})
     request = Request(JobType.FUNCTION, {"index.mjs": ""}, call=call)
 
-    made = again(request, LIMITS, "image:1", House())
+    made = again(request, LIMITS, "image:1", House(), UNKNOWN)
 
     assert "node /work/tools/invoke.mjs" in made.script
     with tarfile.open(fileobj=io.BytesIO(made.workspace)) as tar:

@@ -147,3 +147,74 @@ def test_refused_requirements(line: str) -> None:
 
     assert sentence
     assert f"requirements.txt: {line}" in sentence
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("requirements.txt", "thing @ SOURCE"),
+        ("requirements.txt", "SOURCE"),
+        ("requirements-dev.txt", "-e SOURCE#egg=thing"),
+        ("requirements/dev.txt", "--index-url SOURCE"),
+        ("sub/constraints.txt", "--extra-index-url=SOURCE"),
+        ("requirements.txt", "--find-links SOURCE # there"),
+        ("pyproject.toml", '[project]\ndependencies = ["thing @ SOURCE"]'),
+        ("pyproject.toml", '[project.optional-dependencies]\ndev = ["thing@SOURCE"]'),
+        ("pyproject.toml", "[dependency-groups]\ndev = [\"thing @ SOURCE ; python_version > '3'\"]"),
+        ("pyproject.toml", '[build-system]\nrequires = ["thing @ SOURCE"]'),
+        ("pyproject.toml", '[tool.uv.sources]\nthing = { url = "SOURCE" }'),
+        ("pyproject.toml", '[[tool.uv.index]]\nname = "x"\nurl = "SOURCE"'),
+        ("pyproject.toml", '[[tool.poetry.source]]\nname = "x"\nurl = "SOURCE"'),
+        ("pyproject.toml", '[tool.poetry.dependencies]\nthing = { url = "SOURCE" }'),
+        ("pyproject.toml", '[tool.uv]\nfind-links = ["SOURCE"]\ndev-dependencies = []'),
+        ("uv.toml", '[[index]]\nurl = "SOURCE"'),
+        ("uv.lock", '[[package]]\nname = "thing"\nsource = { registry = "SOURCE" }'),
+        ("uv.lock", '[[package]]\nwheels = [{ url = "SOURCE", hash = "sha256:0" }]'),
+        ("poetry.lock", '[package.source]\ntype = "legacy"\nurl = "SOURCE"'),
+    ],
+)
+def test_sources_of_python(file: str, text: str) -> None:
+    """Every way of a Python project to name a place is read."""
+    sentence = refused({file: text.replace("SOURCE", "https://host.test/simple/thing-1.0.tar.gz")}, ALLOWED)
+
+    assert sentence is not None
+    assert sentence.startswith(f"{file}: a package comes from 'https://host.test/simple/thing-1.0.tar.gz")
+    assert refused({file: text.replace("SOURCE", "https://registry.test/simple/thing-1.0.tar.gz")}, ALLOWED) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("requirements.txt", "thing @ git+https://host.test/x.git"),
+        ("requirements.txt", "-e git+ssh://git@host.test/x.git#egg=x"),
+        ("requirements.txt", "thing @ file:///etc"),
+        ("pyproject.toml", '[tool.uv.sources]\nthing = { git = "https://registry.test/x" }'),
+        ("pyproject.toml", '[tool.uv.sources]\nthing = { path = "../x" }'),
+        ("pyproject.toml", '[tool.poetry.dependencies]\nthing = { git = "https://registry.test/x" }'),
+        ("pyproject.toml", '[tool.poetry.dependencies]\nthing = { path = "/etc" }'),
+        ("uv.lock", '[[package]]\nsource = { git = "https://registry.test/x#abc" }'),
+        ("poetry.lock", '[package.source]\ntype = "git"\nurl = "https://registry.test/x"'),
+    ],
+)
+def test_git_and_outside_in_python(file: str, text: str) -> None:
+    """Repositories, and folders outside of the project, are refused there as well."""
+    assert refused({file: text}, ALLOWED) is not None
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("requirements.txt", "idna==3.6  # https://host.test/why\n-r more.txt\nrich[x]>=13 ; os_name == 'posix'"),
+        (
+            "pyproject.toml",
+            '[project]\nurls = { home = "https://host.test" }\n[tool.poetry.urls]\nurl = "https://h.test"',
+        ),
+        ("pyproject.toml", '[tool.other]\nurl = "https://host.test"\n[tool.uv.sources]\nx = { path = "libs/x" }'),
+        ("pyproject.toml", "not TOML at all"),
+        ("docs/notes.txt", "see https://host.test"),
+        ("uv.lock", '[[package]]\nsource = { editable = "." }\n'),
+    ],
+)
+def test_harmless_in_python(file: str, text: str) -> None:
+    """Remarks, homepages and folders of the project are no sources."""
+    assert refused({file: text}, ALLOWED) is None

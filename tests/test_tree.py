@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from errors import InvalidRequest
 from executor.archive import pack
-from intake import Bounds, Source, parse
+from intake import Bounds, parse
 from jobs import Request
+from origins import Source
 from tree import Tree, decoded_length
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))

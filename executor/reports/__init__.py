@@ -30,6 +30,7 @@ FORMATS: dict[str, Format] = {
     "jest": Format("tests", tests.jest),
     "mocha": Format("tests", tests.mocha),
     "junit": Format("tests", junit.read),
+    "unittest": Format("tests", junit.unittest),
     "istanbul": Format("coverage", coverage.istanbul),
     "lcov": Format("coverage", coverage.lcov),
     "coverage.py": Format("coverage", coverage.coverage_py),

@@ -17,9 +17,9 @@ MAX_ELEMENTS = 500_000
 _ENDS = {"failure": "failed", "error": "failed", "skipped": "skipped"}
 
 
-def read(data: bytes) -> Entry:
-    """A report; <error> counts as failed. Raises ReportInvalid."""
-    reader = _Reader()
+def read(data: bytes, first_line: int = 0) -> Entry:
+    """A report; <error> counts as failed. pytest counts the lines of a file from 0. Raises ReportInvalid."""
+    reader = _Reader(first_line)
     try:
         reader.parser.Parse(bounded(data), True)
     except ReportInvalid:
@@ -34,7 +34,8 @@ def read(data: bytes) -> Entry:
 class _Reader:
     """Hears the elements of one report."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_line: int) -> None:
+        self._first_line = first_line
         self.cases: list[Entry] = []
         self.root = ""
         self._elements = 0
@@ -91,16 +92,24 @@ class _Reader:
         file = path(found.get("file", ""))
         name = " ".join([*self._groups(found, file), found.get("name", "")])
         duration_ms = 1000 * _float(found.get("time", ""))
-        line = _line(found.get("line", ""), first=0 if file.endswith(".py") else 1)
+        line = _line(found.get("line", ""), first=self._first_line if file.endswith(".py") else 1)
         return case(name, file, self._status, duration_ms, self._message, line)
 
     def _groups(self, found: dict[str, str], file: str) -> list[str]:
         """The names of what the test is in: suites that are no file, or classes of a Python module."""
-        module = ".".join(PurePosixPath(file).with_suffix("").parts) if file.endswith(".py") else ""
         classname = found.get("classname", "")
-        if module and classname.startswith(f"{module}."):
-            return classname[len(module) + 1 :].split(".")
+        parts = PurePosixPath(file).with_suffix("").parts if file.endswith(".py") else ()
+        for at in range(len(parts)):  # the module's name begins where its package does
+            if classname.startswith(module := ".".join(parts[at:]) + "."):
+                return classname[len(module) :].split(".")
+        if classname.startswith("unittest.loader._FailedTest"):  # a module that cannot be imported
+            return []
         return [name for name in self._suites if name not in {"", "pytest", file} and path(name) != file]
+
+
+def unittest(data: bytes) -> Entry:
+    """A report of unittest-xml-reporting, which counts lines from 1. Raises ReportInvalid."""
+    return read(data, first_line=1)
 
 
 def _float(value: str) -> float:

@@ -10,6 +10,7 @@ import { packages } from './packages.mjs'
 
 const FOLDER = '/work/reports'
 const PART_MS = 100_000
+const LINGER_MS = 500
 const TAIL_CHARS = 600
 const REPORT_BYTES = 3 << 20
 const MEASURES = { bundle, files, packages }
@@ -38,16 +39,27 @@ function run(command) {
       tail = (tail + data).slice(-TAIL_CHARS)
     })
   }
+  const end = () => {
+    try {
+      process.kill(-child.pid, 'SIGKILL')
+    } catch {
+      // the group is empty
+    }
+  }
   const timer = setTimeout(() => {
     timedOut = true
-    process.kill(-child.pid, 'SIGKILL')
+    end()
   }, PART_MS)
   return new Promise((resolve) => {
+    // What it left running may hold its output open, so that is not waited for.
     child.on('exit', (code, signal) => {
       clearTimeout(timer)
-      child.stdout.destroy()
-      child.stderr.destroy()
-      resolve({ code: signal ? 137 : code, timedOut, tail })
+      setTimeout(() => {
+        end()
+        child.stdout.destroy()
+        child.stderr.destroy()
+      }, LINGER_MS).unref()
+      child.on('close', () => resolve({ code: signal ? 137 : code, timedOut, tail }))
     })
   })
 }

@@ -141,11 +141,3 @@ def test_on_a_host_of_its_own(own_hosts: str, tmp_path: Path) -> None:
         "later": "dashed",
         "image": "1x1",
     }
-
-
-def test_an_artifact_does_not_run(client: Client, built: str, tmp_path: Path) -> None:
-    """The same page as an artifact is saved by a browser, not shown, and nothing of it runs."""
-    document = shown(f"{client.service.url}/api/jobs/{built}/artifacts/index.html", tmp_path)
-
-    assert told(document) == {}
-    assert "Kitchen timer" not in document

@@ -20,6 +20,8 @@ from tests.e2e.conftest import Client, example
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 120
+#: A busy machine takes its time.
+PATIENT = {"commandTimeoutMs": 120_000}
 SHOW = {
     "package.json": b'{"scripts":{"build":"mkdir dist && cp a.txt logo.png dist"}}',
     "a.txt": b"a",
@@ -35,8 +37,8 @@ def put(client: Client, archive: Any) -> dict[str, Any]:
 
 
 def post(client: Client, **data: Any) -> str:
-    """Submit a job that names its source, with time for a busy machine; its id."""
-    body = {"type": "build", "data": data, "limits": {"commandTimeoutMs": 120_000}}
+    """Submit a job; its id."""
+    body = {"type": "build", "data": data, "limits": PATIENT}
     answer = requests.post(f"{client.service.url}/api/jobs", json=body, timeout=30)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["jobId"])
@@ -58,7 +60,8 @@ def test_snapshot_then_what_was_built(client: Client) -> None:
     assert client.get(f"{built['jobId']}/artifacts/logo.png").content == PICTURE
 
     command = "grep -q assets/ dist/index.html && cmp dist/logo.png public/logo.png"
-    body = {"type": "test", "data": {"fromJob": built["jobId"], "testCommand": command}}
+    data = {"fromJob": built["jobId"], "testCommand": command}
+    body = {"type": "test", "data": data, "limits": PATIENT}
     answer = requests.post(f"{client.service.url}/api/jobs", json=body, timeout=30)
     tested = client.ended(answer.json()["jobId"])
 
@@ -81,7 +84,7 @@ def test_upload_in_chunks(client: Client) -> None:
 
 def test_form(client: Client) -> None:
     """A form carries job and archive in one request; the artifacts come back as a zip."""
-    job = {"type": "build", "data": {"artifacts": ["dist/*.png"]}}
+    job = {"type": "build", "data": {"artifacts": ["dist/*.png"]}, "limits": PATIENT}
     parts: dict[str, Any] = {"job": (None, json.dumps(job)), "project": ("p.zip", zipped(SHOW))}
     answer = requests.post(f"{client.service.url}/api/jobs", files=parts, timeout=30)
     assert answer.status_code == 201, answer.text
@@ -103,7 +106,7 @@ def test_mistakes_at_once(client: Client) -> None:
 def test_bundle_runs(client: Client, tmp_path: Path) -> None:
     """What the service gives to take home runs as it is, and ends as the job did."""
     files = {"package.json": '{"scripts":{"build":"echo $WORD; test $WORD = right"}}'}
-    record = client.run(files, env={"WORD": "wrong"})
+    record = client.ended(post(client, projectFiles=files, env={"WORD": "wrong"}))
     bundle = client.get(f"{record['jobId']}/bundle").content
     with tarfile.open(fileobj=io.BytesIO(bundle)) as archive:
         archive.extractall(tmp_path, filter="data")

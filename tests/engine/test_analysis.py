@@ -196,3 +196,10 @@ def test_nothing_to_install(bench: Bench) -> None:
     assert found["files"]["files"] == 4  # with the package.json that was made
     assert found["bundle"]["skipped"].startswith("nothing builds")
     assert all(part["skipped"] == "the project has no packages" for part in found["dependencies"].values())
+
+
+def test_a_build_that_fails(bench: Bench) -> None:
+    """Its last words are told, what it left running is not waited for, and the job is a success as an analysis."""
+    found = analysis(bench, {"a.txt": "one"}, command="setsid sleep 300 & echo no such thing >&2; exit 3")
+
+    assert found["bundle"] == {"skipped": "the build failed (exit code 3): no such thing"}

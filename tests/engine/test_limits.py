@@ -45,7 +45,7 @@ def on(images: Images, client: docker.DockerClient, request: pytest.FixtureReque
 @pytest.mark.parametrize("source", [BYTES, FILES], ids=["bytes", "files"])
 def test_full_workspace(on: Bench, source: str) -> None:
     """A job that fills its workspace with bytes or files ends as disk_full, wherever the workspace is."""
-    result = on.script(source, limits={**DISK, "command_s": 25.0})
+    result = on.script(source, limits={**DISK, "command_s": 45.0})
 
     assert (result.conclusion, result.reason) == (Conclusion.FAILURE, Reason.DISK_FULL), result.message
     usage = result.detail["usage"]
@@ -63,7 +63,7 @@ def test_closed_folder(on: Bench) -> None:
         setTimeout(() => {}, 20000)
     """
 
-    result = on.script(source, limits={**DISK, "command_s": 25.0})
+    result = on.script(source, limits={**DISK, "command_s": 45.0})
 
     assert (result.conclusion, result.reason) == (Conclusion.FAILURE, Reason.DISK_FULL), result.message
     assert "cannot be opened" in result.message
@@ -120,15 +120,16 @@ def test_evidence(bench: Bench) -> None:
         children.forEach((child) => child.kill())
     """
 
-    result = bench.script(source, limits={"cpus": 0.5, "pids": 64})
+    result = bench.script(source, limits={"cpus": 0.2, "pids": 64})
 
     usage = result.detail["usage"]
-    assert 0.1 < usage["cpuSeconds"] < 1.3  # a busy machine gives less, its limit never more
-    assert usage["throttledSeconds"] > 0.2
+    assert 0.2 < usage["cpuSeconds"] < usage["wallSeconds"] * 0.25 + 0.3
+    # A machine so busy that it gives less than the limit need not hold anything back.
+    assert usage["throttledSeconds"] > 0 or usage["cpuSeconds"] / usage["wallSeconds"] < 0.15
     assert 15 < usage["processesPeak"] <= 64
     assert 20 << 20 < usage["memoryPeakBytes"] < 400 << 20
-    assert 1.5 < usage["wallSeconds"] < 20
-    assert (usage["cpuLimit"], usage["processesLimit"]) == (0.5, 64)
+    assert 1.5 < usage["wallSeconds"] < 40
+    assert (usage["cpuLimit"], usage["processesLimit"]) == (0.2, 64)
     assert (usage["networkReceivedBytes"], usage["networkSentBytes"]) == (0, 0)
     assert "egress" not in result.detail
 

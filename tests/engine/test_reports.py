@@ -36,7 +36,7 @@ describe('sum', () => {
 
 def example(name: str) -> dict[str, str]:
     """The files of an example, node_modules and the like left out."""
-    root, made = EXAMPLES / name, {"node_modules", "dist"}
+    root, made = EXAMPLES / name, {"node_modules", "dist", "__pycache__", ".pytest_cache", ".ruff_cache"}
     files = (path for path in root.rglob("*") if path.is_file() and not made & set(path.parts))
     return {str(path.relative_to(root)): path.read_text() for path in files}
 
@@ -119,6 +119,32 @@ def test_node_test(bench: Bench, scripts: dict[str, str]) -> None:
     assert (result.reason, result.exit_code) == (Reason.TESTS_FAILED, 1), result.message
     assert counts(result.detail["tests"]) == (3, 1, 1, 1)
     assert result.detail["tests"]["cases"][0]["file"] == "sum.test.js"
+
+
+def test_coverage_of_node_test(bench: Bench) -> None:
+    """Node's own runner measures what the tests reach, but for the tests."""
+    tests = NODE_CASES.replace("1 + 1", "sum(1, 1)") + "import { sum } from './sum.js'\n"
+
+    result = bench.run({**package(), "sum.js": SUM, "sum.test.js": tests}, kind=JobType.TEST)
+
+    assert result.reason is Reason.TESTS_FAILED, result.message
+    assert "reportInvalid" not in result.detail
+    # Of `sum` and `sign` one is called, on one of two lines that are both executed.
+    (file,) = result.detail["coverage"]["files"]
+    assert (file["file"], file["lines"], file["functions"]) == ("sum.js", 100.0, 50.0)
+
+
+def test_coverage_of_mocha(bench: Bench) -> None:
+    """Mocha is measured by c8 where the project has that."""
+    files = package(devDependencies={"mocha": "^11", "c8": "^10"}) | {"sum.js": SUM}
+    files["test/sum.js"] = "import { sum } from '../sum.js'\nit('adds', () => { if (sum(1, 2) !== 3) throw Error() })\n"
+
+    result = bench.run(files, kind=JobType.TEST, limits=LIMITS)
+
+    assert result.conclusion is Conclusion.SUCCESS, result.message
+    assert counts(result.detail["tests"]) == (1, 1, 0, 0)
+    (file,) = [each for each in result.detail["coverage"]["files"] if each["file"] == "sum.js"]
+    assert (file["lines"], file["functions"]) == (100.0, 50.0)
 
 
 def test_forged_report(bench: Bench) -> None:

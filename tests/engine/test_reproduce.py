@@ -17,6 +17,7 @@ from executor.images import Images
 from executor.reproduce import again
 from executor.spec import House
 from jobs import Conclusion, JobType, Request, Result
+from tests.api_cases import UNKNOWN
 from tests.engine_cases import LIMITS, Bench
 
 pytestmark = pytest.mark.engine
@@ -37,7 +38,7 @@ def run_again(folder: Path, request: Request, result: Result, images: Images, **
     """The exit code and the last line of a bundle's script."""
     ran = result.detail["sandbox"]
     house = House(ran["runtime"], in_memory=ran["workspace"] == "memory")
-    made = again(request, replace(LIMITS, **limits), ran["image"], house)
+    made = again(request, replace(LIMITS, **limits), ran["image"], house, UNKNOWN)
     (folder / "workspace.tar").write_bytes(made.workspace)
     (folder / "seccomp.json").write_text(made.seccomp)
     (folder / "run.sh").write_text(made.script)
@@ -105,7 +106,7 @@ def test_an_interrupted_script(bench: Bench, images: Images, tmp_path: Path) -> 
     """A script that is stopped in the middle leaves nothing behind."""
     request = Request(JobType.BUILD, {"package.json": "{}"}, command="echo begun; sleep 60")
     result = bench.run(request.files, command="true")
-    made = again(request, LIMITS, result.detail["sandbox"]["image"], House())
+    made = again(request, LIMITS, result.detail["sandbox"]["image"], House(), UNKNOWN)
     (tmp_path / "workspace.tar").write_bytes(made.workspace)
     (tmp_path / "seccomp.json").write_text(made.seccomp)
     (tmp_path / "run.sh").write_text(made.script)

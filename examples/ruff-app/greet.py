@@ -1,0 +1,6 @@
+import os
+
+
+def greet(names=[]):
+    for name in names:
+        print("Hello, " + name + punctuation)
