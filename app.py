@@ -24,6 +24,7 @@ import upkeep
 import wire
 from answers import answering, created, file_answer, idempotency_key, json_answer, now, problem
 from artifacts import Shelf
+from browsers import Origins
 from bundle import Bundles
 from clock import Clock
 from config import VERSION, Settings
@@ -35,7 +36,6 @@ from functions import Functions
 from guard import Guard, caller, own
 from handover import AT_STOP
 from health import Health
-from hosts import Origins
 from inbox import Inbox
 from jobs import Artifact, Job, Request, Status, iso
 from keys import Keys

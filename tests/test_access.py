@@ -19,7 +19,9 @@ from access import ALL_TENANTS, Scope, is_tenant, new_key, read_token
 from app import create_app
 from artifacts import Shelf
 from errors import StoreUnavailable
+from feeds import START, AllFeed
 from store import Store
+from submission import Options
 from tests.api_cases import Client, client, key_of
 from tests.store_cases import request
 
@@ -406,3 +408,31 @@ def test_keys_command_parts() -> None:
     assert [keys._lifetime_ms(span) for span in ("", "1m", "2h", "3d", "0d", "d", "1w")] == [
         0, 60_000, 7_200_000, 259_200_000, None, None, None
     ]  # fmt: skip
+
+
+def test_lists_of_tenants(api: Client, store: Store) -> None:
+    """A tenant finds its own jobs, by any filter and by ids; a key of all tenants finds everybody's, once each."""
+    own = {
+        tenant: store.submit(request(chat_id="c"), Options(tenant=tenant)).job.id for tenant in ("acme", "other", "")
+    }
+    acme, everybody = key_of(store, "acme"), key_of(store, "*")
+    ids = ",".join(own.values())
+
+    for address in ("/api/jobs", "/api/jobs?chatId=c&status=pending", f"/api/jobs?ids={ids}"):
+        assert [job["jobId"] for job in api.get(address, headers=acme).json["jobs"]] == [own["acme"]]
+        assert {job["jobId"] for job in api.get(address, headers=everybody).json["jobs"]} == set(own.values())
+    assert api.get(f"/api/jobs?ids={ids}", headers=acme).json["missing"] == [own["other"], own[""]]
+    store.cancel(own["acme"])
+    store.remove(own["acme"])
+    assert len(api.get("/api/jobs", headers=everybody).json["jobs"]) == 2
+
+
+def test_events_of_tenants(store: Store) -> None:
+    """A tenant's stream of all events tells of its own jobs alone; that of a key of all tenants of everybody's."""
+    jobs = [store.submit(request(), Options(tenant=tenant)).job.id for tenant in ("acme", "other")]
+
+    def told(tenant: str | None) -> list[bool]:
+        shown, _ = AllFeed(("state",), START, tenant).read(store)
+        return [job_id.encode() in shown for job_id in jobs]
+
+    assert (told("acme"), told("other"), told(None)) == ([True, False], [False, True], [True, True])

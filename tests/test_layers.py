@@ -22,7 +22,7 @@ HOMES = {
     "brotli": {"executor"},
     "huey": {"tasks", "consumer"},
     "bottle": {
-        "answers", "app", "bundle", "deliveries", "exposition", "functions", "guard", "health", "hosts", "joblog",
+        "answers", "app", "browsers", "bundle", "deliveries", "exposition", "functions", "guard", "health", "joblog",
         "keys", "listing", "live", "meter", "operations", "preview", "query", "schedules", "sending",
     },
     "requests": {"webhook", "outbound", "download", "executor", "stack", "demo"},
