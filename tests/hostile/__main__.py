@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 import time
 
@@ -26,6 +27,7 @@ def main() -> int:
     chosen = parser.parse_args()
     if unknown := set(chosen.numbers) - {item.number for item in ITEMS}:
         parser.error(f"no such item: {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped then, too
     began, rows = time.monotonic(), []
     with contextlib.ExitStack() as parts:
         engine = parts.enter_context(engines.with_runtime(chosen.runtime)) if chosen.runtime else engines.USUAL
