@@ -29,6 +29,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "invalid_request": (400, "The request is not valid"),
     "host_missing": (400, "The request has no Host"),
     "body_broken": (400, "The body cannot be read"),
+    "source_not_allowed": (403, "The job's files may not come from there"),
     "source_not_found": (404, "The source of the job's files is not there"),
     "unauthorized": (401, "A valid API key is needed"),
     "forbidden": (403, "The API key is not good for this"),

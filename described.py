@@ -106,7 +106,7 @@ _CLOSURES = Answer("What is closed now.", schemas.Closures, CLOSED)
 _RERUN = Answer("The new job.", schemas.Record, {**RECORD, "status": "pending"}, headers=("Location",))
 _NOTHING = Answer("It is gone.")
 
-_SOURCES = ("source_not_found", "source_not_ready", "source_unavailable")
+_SOURCES = ("source_not_allowed", "source_not_found", "source_not_ready", "source_unavailable")
 
 # --- the table --------------------------------------------------------------------------------------------------------
 

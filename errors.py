@@ -41,6 +41,12 @@ class SourceNotFound(InvalidRequest):
     code = "source_not_found"
 
 
+class SourceNotAllowed(InvalidRequest):
+    """The settings do not let jobs have files from there."""
+
+    code = "source_not_allowed"
+
+
 class SourceNotReady(InvalidRequest):
     """The job whose files are wanted has not ended."""
 

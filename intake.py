@@ -90,9 +90,12 @@ class JobData(_Edge):
         "", pattern=r"^upload-[0-9a-f]{32}$", description="the uploadId that PUT /api/uploads answered"
     )
     snapshot_url: str = Field(
-        "", max_length=MAX_URL, pattern=r"^https?://[!-~]+$", description="the http(s) address of a Chef snapshot"
+        "",
+        max_length=MAX_URL,
+        pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[!-\[\]-~]*)?$",
+        description="the http(s) address of a Chef snapshot",
     )
-    from_job: str = Field("", description="the jobId of an earlier job")
+    from_job: str = Field("", pattern=r"^job-[0-9a-f]{32}$", description="the jobId of an earlier job")
     artifacts: list[str] = Field(
         default_factory=list,
         max_length=MAX_GLOBS,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from errors import Mistake
-from jobs import is_id
 from tree import Tree
 
 
@@ -48,8 +47,6 @@ def mistakes(data: dict[str, Any], rule: str, attached: bool) -> Iterator[Mistak
         yield Mistake(f"#/data/{given[1]}", f"A job has one source: leave out all but one of {', '.join(given)}.")
     elif not given and not attached:
         yield from _nothing(data, rule)
-    if isinstance(job := data.get("fromJob"), str) and not is_id(job):
-        yield Mistake("#/data/fromJob", "fromJob must be the jobId of an earlier job.")
 
 
 def _nothing(data: dict[str, Any], rule: str) -> Iterator[Mistake]:

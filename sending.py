@@ -17,7 +17,7 @@ from answers import json_answer
 from config import Settings
 from download import Downloads
 from earlier import Earlier
-from errors import InvalidRequest, Mistake, SourceNotFound, SourceUnavailable
+from errors import InvalidRequest, Mistake, SourceNotAllowed, SourceNotFound, SourceUnavailable
 from guard import caller
 from inbox import Inbox, UploadNotFound
 from jobs import iso
@@ -87,7 +87,7 @@ class Sending:
         except UploadNotFound as error:
             raise SourceNotFound([Mistake(here, f"{error}.")]) from None
         except download.NotAllowed as error:
-            raise InvalidRequest([Mistake(here, f"The address cannot be used: {error}.")]) from None
+            raise SourceNotAllowed([Mistake(here, f"The address cannot be used: {error}.")]) from None
         except download.Failed as error:
             raise SourceUnavailable([Mistake(here, f"The snapshot cannot be had: {error}.")]) from None
         return unpacked(io.BytesIO(content), self._room, here)

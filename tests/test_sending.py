@@ -200,10 +200,12 @@ def test_snapshot_by_address(store: Store, shelf: Shelf) -> None:
 
 def test_snapshot_of_elsewhere(api: Client, store: Store, shelf: Shelf) -> None:
     """Other servers are a mistake, silence and nonsense of the right one are told as what they are."""
-    assert "SNAPSHOT_HOSTS" in submit(api, snapshotUrl="http://x.example/", status=400).json["detail"]
+    refused = submit(api, snapshotUrl="http://x.example/", status=403)
+    assert refused.json["code"] == "source_not_allowed"
+    assert "SNAPSHOT_HOSTS" in refused.json["detail"]
     with server(send(b"nonsense")) as place:
         api = from_place(store, shelf, place)
-        assert pointers(submit(api, snapshotUrl="http://169.254.169.254/", status=400)) == ["#/data/snapshotUrl"]
+        assert pointers(submit(api, snapshotUrl="http://169.254.169.254/", status=403)) == ["#/data/snapshotUrl"]
         assert "cannot be read" in submit(api, snapshotUrl=f"http://{place}/", status=400).json["detail"]
     answer = submit(api, snapshotUrl=f"http://{place}/", status=502)
     assert answer.json["code"] == "source_unavailable"
