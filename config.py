@@ -433,6 +433,17 @@ class FunctionSettings(_Group):
     functions_max_bytes: Bytes = Field(2 << 30, description="Most bytes of all versions together (size).")
 
 
+class CacheSettings(_Group):
+    """Caches: what is kept so that it need not be done again."""
+
+    dependency_cache_bytes: Annotated[int, BeforeValidator(_size)] = Field(
+        5 << 30, ge=0, description="Room for installed dependencies that jobs share, read-only (size); 0: none."
+    )
+    dependency_cache_days: float = Field(
+        14.0, gt=0, allow_inf_nan=False, description="How long those that nobody uses are kept (days)."
+    )
+
+
 class RetentionSettings(_Group):
     """Retention: how long finished jobs are kept, with their requests, logs and artifacts; 0: no bound."""
 
@@ -484,8 +495,8 @@ class WorkerSettings(_Group):
 
 #: All groups, in the order of .env.example.
 GROUPS: tuple[type[_Group], ...] = (
-    RedisSettings, ApiSettings, AccessSettings, ConvexSettings, SandboxSettings, OutputSettings, FunctionSettings,
-    RetentionSettings, WorkerSettings,
+    RedisSettings, ApiSettings, AccessSettings, ConvexSettings, SandboxSettings, OutputSettings, CacheSettings,
+    FunctionSettings, RetentionSettings, WorkerSettings,
 )  # fmt: skip
 
 
@@ -493,6 +504,7 @@ class Settings(
     WorkerSettings,
     RetentionSettings,
     FunctionSettings,
+    CacheSettings,
     OutputSettings,
     SandboxSettings,
     ConvexSettings,

@@ -171,6 +171,7 @@ class Request:
     env: dict[str, str] = field(default_factory=dict)
     install_scripts: bool = False
     limits: dict[str, float] = field(default_factory=dict)
+    use_cache: bool = True
     steps: tuple[JobType, ...] = ()
     on_failure: Literal["stop", "continue"] = "stop"
     fail_on: Literal["error", "warning", "never"] = "error"

@@ -43,7 +43,7 @@ from errors import (
     StoreUnsuitable,
 )
 from events import DEFAULT_ENDPOINT
-from executor import EgressRules, Executor, Wish
+from executor import EgressRules, Executor, Larder, Wish
 from executor.images import Images
 from inbox import Inbox
 from jobs import Artifact, Conclusion, Job, Limits, OutputChunk, Phase, Reason, Request, Result, Status, iso
@@ -109,6 +109,9 @@ executor = Executor(
     rules=EgressRules(*settings.egress),
     wish=Wish(settings.sandbox_runtime, settings.worker_workspace, settings.max_concurrent_workers),
     tally=tally,
+    larder=Larder(
+        settings.data_dir / "dependencies", settings.dependency_cache_bytes, settings.dependency_cache_days * 86_400
+    ),
 )
 policy = retry.Policy(settings.retry_attempts, settings.retry_base_seconds, settings.retry_cap_seconds)
 huey = JobHuey(

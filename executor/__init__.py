@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from errors import EngineFault
-from executor import archive, functions, house, recipes, survey
+from executor import archive, dependencies, functions, house, installers, recipes, survey
+from executor.dependencies import Larder, Trees
 from executor.egress import Egress
 from executor.egress import Rules as EgressRules
 from executor.house import Wish
@@ -25,7 +26,7 @@ from executor.survey import Remark
 from jobs import Conclusion, Job, Limits, Reason, Request, Result
 from metrics import Tally
 
-__all__ = ["EgressRules", "Executor", "Remark", "Watch", "Wish"]
+__all__ = ["EgressRules", "Executor", "Larder", "Remark", "Watch", "Wish"]
 
 #: Added to a job's longest time in the label that says when its containers are surely over.
 LABEL_GRACE_S = 60
@@ -43,11 +44,13 @@ class Executor:
         rules: EgressRules | None = None,
         wish: Wish | None = None,
         tally: Tally | None = None,
+        larder: Larder | None = None,
     ) -> None:
         """`engine_url` None is the engine of this machine.
 
         `service` sets apart services that share an engine but not a store: a sweep of one leaves the others alone.
-        `rules` say what installs may reach, `wish` what the sandboxes have in common. `tally` counts for metrics.
+        `rules` say what installs may reach, `wish` what the sandboxes have in common. `tally` counts for metrics,
+        `larder` says which installed dependencies are kept for later jobs; None: none are.
 
         Raises:
             ValueError: A rule names no host or network.
@@ -59,6 +62,7 @@ class Executor:
         self._rules.check()
         self._wish = wish or Wish()
         self._tally = tally or Tally()
+        self._larder = larder or Larder()
         self._ground: Ground | None = None
         self._lock = threading.Lock()
         self._in_slot: dict[int, str] = {}
@@ -89,7 +93,9 @@ class Executor:
         if not self.is_free(slot):
             raise EngineFault(Reason.RUNTIME_UNAVAILABLE, f"a container of an older job still runs in slot {slot}")
         self._in_slot[slot] = tenancy.name
-        order, remarks = Order(plan, blocks, request.env, tenancy, limits), Remarks(watch.output)
+        use_cache = request.use_cache and not request.binary.keys() & {*dependencies.INPUTS, *installers.LOCKFILES}
+        order = Order(plan, blocks, request.env, tenancy, limits, use_cache=use_cache)
+        remarks = Remarks(watch.output)
         with contextlib.closing(Log(limits, job.log_lines, remarks.output, mask)) as log:
             if request.call and request.call.makes_version:
                 return _packed(ground, order, log, watch, mask)
@@ -106,7 +112,8 @@ class Executor:
             if self._ground is None:
                 common = house.settle(self._engine, self._wish, limits)
                 egress = Egress(self._engine, self._images, self._rules, self._service, common)
-                self._ground = Ground(self._engine, self._images, egress, common, self._tally)
+                trees = Trees(self._engine, self._service, self._larder)
+                self._ground = Ground(self._engine, self._images, egress, common, self._tally, trees)
             return self._ground
 
     def prepare(self) -> list[str]:
@@ -136,6 +143,8 @@ class Executor:
         Raises:
             EngineFault: The engine does not answer.
         """
+        if self._ground:
+            self._ground.trees.sweep()
         mine = f"{LABEL}.service={self._service}"
         return self._engine.remove(lambda job_id, attempt: not is_live(job_id, attempt), mine)
 

@@ -77,6 +77,8 @@ BUN = Tool(
     loose="bun install --no-frozen-lockfile",
 )
 
+LOCKFILES = tuple(name for tool in (NPM, PNPM, YARN, BUN) for name in tool.lockfiles)
+
 #: What an installer prints that tells why it failed; looked for in every line of an install.
 SIGNS = re.compile(
     r"(?<=npm error code )E[A-Z0-9_]+|ERR_PNPM_[A-Z0-9_]+|YN00\d\d|lockfile needs to be updated|lockfile had changes"

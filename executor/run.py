@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from executor import collected, egress, findings, installers, keeper, pipeline, sources, spec
+from executor import archive, collected, dependencies, egress, findings, installers, keeper, pipeline, sources, spec
 from executor.collected import Collected
+from executor.dependencies import Tree, Trees
 from executor.egress import Egress
 from executor.findings import Taken
 from executor.images import PYTHON, Images
@@ -24,6 +25,8 @@ from jobs import Artifact, Conclusion, Limits, OutputChunk, Phase, PhaseTime, Re
 from metrics import Tally
 
 MESSAGE_CHARS = 4_000
+#: Copying the dependencies for others may take this long; the job waits for it.
+SHARE_S = 30.0
 PERCENT = {Phase.PREPARING: 0, Phase.INSTALLING: 5}
 #: Where the first work begins, and where the last one's output is collected.
 WORK_PERCENT, COLLECT_PERCENT = 50, 90
@@ -54,6 +57,7 @@ class Order:
     environment: Mapping[str, str]
     tenancy: spec.Tenancy
     limits: Limits
+    use_cache: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class Ground:
     egress: Egress
     house: spec.House
     tally: Tally
+    trees: Trees
 
 
 class Ended(Exception):
@@ -103,6 +108,9 @@ class Run:
         self._usage = Usage()
         self._keeper = Keeper(order.limits, ground.house)
         self._door: egress.Door | None = None
+        #: What determines the install (None: it is not shared), and the tree of an earlier one.
+        self._tree_key: str | None = None
+        self._tree: Tree | None = None
         self._works = 0
         #: What is found out by the work that is under way.
         self._detail: dict[str, Any] = {}
@@ -125,8 +133,9 @@ class Run:
         try:
             with self._phase(Phase.PREPARING):
                 self._prepare(cleanup)
-            if plan.install:
+            if plan.install and not self._tree:
                 self._install(plan.install)
+                self._share()
             if plan.setup:
                 self._set_up(plan.setup)
         except EARLY_ENDS as end:
@@ -161,14 +170,49 @@ class Run:
         for note in order.plan.notes:
             self._log.say(note)
         client = ground.engine.client
-        self._image, python = ground.images.ensure(client, order.plan.image), ground.images.ensure(client, PYTHON)
+        self._image = ground.images.ensure(client, order.plan.image)
+        self._python = ground.images.ensure(client, PYTHON)
         guard = Guard(self._watch.stopped, (self._total,))
         self._check_sources(guard)
-        self._door = ground.egress.door(guard) if order.plan.install else None
+        self._take_tree()
+        self._door = ground.egress.door(guard) if order.plan.install and not self._tree else None
         options = spec.volume(order.tenancy, order.limits, ground.house)
         cleanup.enter_context(workspace(ground.engine, order.tenancy, options))
-        step = keeper.step(python, order.plan.outputs, order.limits, ground.house, self._door, order.plan.globs)
+        step = keeper.step(self._python, order.plan.outputs, order.limits, ground.house, self._door, order.plan.globs)
         self._keeper.begin(cleanup.enter_context(self._sandbox(step)), guard)
+
+    def _take_tree(self) -> None:
+        """Use what an earlier job installed of the same inputs, if that is there."""
+        plan, ground = self._order.plan, self._ground
+        if not self._order.use_cache:
+            return
+        environment = {**plan.environment, **ground.images.registry_environment}
+        self._tree_key = dependencies.key(plan.files, plan.install, self._image, environment)
+        if not self._tree_key or not ground.trees.enabled:
+            return
+        self._tree = ground.trees.find(self._tree_key)
+        ground.tally.count("cache_hits" if self._tree else "cache_misses", "dependencies")
+        if self._tree:
+            self._log.say(f"the dependencies are there already, which saves {self._tree.install_ms / 1000:.1f} s")
+            self._archive = archive.with_links(self._archive, dependencies.NODE_MODULES, self._tree.links)
+
+    def _share(self) -> None:
+        """Keep what was installed for others: now, before the job's own code has run."""
+        if self._tree_key and self._ground.trees.enabled:
+            self._ground.trees.share(self._tree_key, self._fill, self._phases[-1].duration_ms)
+
+    def _fill(self, volume: str) -> bytes:
+        """What the container says that fills a volume with the dependencies. Raises ValueError if it fails."""
+        guard = Guard(self._watch.stopped, (Deadline.after(SHARE_S, "sharing the dependencies"), self._total))
+        said = bytearray()
+        with self._sandbox(dependencies.filling(self._python, self._order.tenancy.name, volume)) as box:
+            box.start([], guard)
+            for stream, data in box.output(guard):
+                said += data if stream == "stdout" and len(said) < dependencies.MAX_REPORT_BYTES else b""
+            code = box.exit(guard).code
+        if code:
+            raise ValueError(f"the filler ended with exit code {code}")
+        return bytes(said)
 
     def _check_sources(self, guard: Guard) -> None:
         if self._order.plan.install:
@@ -271,13 +315,14 @@ class Run:
         """Run a command in the project, in a container of its own, and log what it prints."""
         self._command, self._doing = command, f"`{command}`"
         self._log.say(f"$ {command}")
-        archive, self._archive = self._archive, []  # only the first container has an empty workspace
-        size = sum(map(len, archive))
-        step = spec.shell(self._image, command, environment, network=network, archive_bytes=size)
+        blocks, self._archive = self._archive, []  # only the first container has an empty workspace
+        size = sum(map(len, blocks))
+        mounts = (self._tree.mount,) if self._tree else ()
+        step = spec.shell(self._image, command, environment, network=network, archive_bytes=size, mounts=mounts)
         guard = Guard(self._watch.stopped, (deadline, self._total), (self._keeper.watch, self._usage.watch))
         asked = time.monotonic()
         with self._sandbox(step) as box:
-            box.start(archive, guard)
+            box.start(blocks, guard)
             self._ground.tally.observe("container_start_seconds", time.monotonic() - asked, "cold")
             self._usage.begin(self._ground.engine, box.id, box.pid())
             for stream, data in box.output(guard):
@@ -351,6 +396,9 @@ class Run:
         """The figures of the run, whatever its end."""
         elapsed_s, report = time.monotonic() - self._began, self._keeper.report
         body: dict[str, Any] = {"usage": self._usage.to_json(self._order.limits, elapsed_s, report)}
+        if self._tree_key and self._ground.trees.enabled:
+            saved = {"savedMs": self._tree.install_ms} if self._tree else {}
+            body["cache"] = {"dependencies": "hit" if self._tree else "miss", **saved}
         body |= {"installScripts": True} if self._order.plan.install_scripts else {}
         if self._image:
             place = "memory" if self._ground.house.in_memory else "disk"

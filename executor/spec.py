@@ -73,12 +73,22 @@ class Tenancy:
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """A volume beside the workspace, read-only unless it is to be filled by code of ours."""
+
+    volume: str
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One container: image, program, environment.
 
     `network` is "none", the name of one, or "container:" and the id of the container whose loopback it shares.
     `archive_bytes` > 0: a tar of that size comes on stdin first. `volumes_from` is a container whose volumes it sees,
-    read-only. `trusted`: runs our own code alone, so it gets the engine's own runtime and limits of ours.
+    read-only; `mounts` are further volumes. `trusted`: runs our own code alone, so it gets the engine's own runtime and
+    limits of ours.
     """
 
     image: str
@@ -90,6 +100,7 @@ class Step:
     archive_bytes: int = 0
     stdin: bool = False
     volumes_from: str = ""
+    mounts: tuple[Mount, ...] = ()
     trusted: bool = False
 
 
@@ -141,10 +152,18 @@ def container(step: Step, tenancy: Tenancy, limits: Limits, house: House) -> dic
     }
 
 
-def shell(image: str, command: str, environment: Mapping[str, str], *, network: str, archive_bytes: int = 0) -> Step:
+def shell(
+    image: str,
+    command: str,
+    environment: Mapping[str, str],
+    *,
+    network: str,
+    archive_bytes: int = 0,
+    mounts: tuple[Mount, ...] = (),
+) -> Step:
     """The step that runs a command of a shell in the project."""
     program = ("/bin/sh", "-c", 'cd "$0" && exec /bin/sh -c "$1"', PROJECT, command)
-    return Step(image, program, environment, network=network, archive_bytes=archive_bytes)
+    return Step(image, program, environment, network=network, archive_bytes=archive_bytes, mounts=mounts)
 
 
 def volume(tenancy: Tenancy, limits: Limits, house: House) -> dict[str, str]:
@@ -175,7 +194,13 @@ def _host_config(step: Step, tenancy: Tenancy, limits: Limits, house: House) -> 
         "ReadonlyRootfs": True,
         "Binds": [],
         "Devices": [],
-        "Mounts": [_workspace(step, tenancy, house)] if step.workspace else [],
+        "Mounts": [
+            *([_workspace(step, tenancy, house)] if step.workspace else []),
+            *(
+                {"Type": "volume", "Source": each.volume, "Target": each.target, "ReadOnly": not each.writable}
+                for each in step.mounts
+            ),
+        ],
         "VolumesFrom": [f"{step.volumes_from}:ro"] if step.volumes_from else [],
         "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,size=256m,nr_inodes=65536,mode=1777"},  # noqa: S108
         "ShmSize": 64 << 20,

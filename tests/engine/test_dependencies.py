@@ -1,0 +1,184 @@
+"""Installed dependencies that jobs share: there at once for the next job, and out of reach of all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from executor import Executor, Larder
+from executor import dependencies as shared
+from executor.images import Images
+from jobs import Conclusion, Job, JobType, Phase, Request, Result
+from tests.engine_cases import ENGINE_URL, LIMITS, Bench, Recorder
+
+pytestmark = pytest.mark.engine
+
+
+def project(build: str, version: str = "2.1.3", **more: Any) -> dict[str, str]:
+    """A project with one small dependency, whose build is this script."""
+    manifest = {"type": "module", "scripts": {"build": "node build.mjs"}, "dependencies": {"ms": version}, **more}
+    return {"package.json": json.dumps(manifest), "build.mjs": build}
+
+
+SAY = "import ms from 'ms'; console.log('ms', ms('2 days'))"
+
+
+@pytest.fixture
+def larder(tmp_path: Path) -> Larder:
+    return Larder(tmp_path / "dependencies", 1 << 30, 3_600)
+
+
+@pytest.fixture
+def caching(images: Images, client: docker.DockerClient, larder: Larder) -> Iterator[Bench]:
+    """Runs jobs that share what they install; afterwards all of it goes."""
+    service = f"test-{secrets.token_hex(4)}"
+    executor = Executor(ENGINE_URL, images, service=service, larder=larder)
+    made = Bench(executor, client)
+    yield made
+    executor.close()
+    assert made.left_over() == []
+    for found in client.volumes.list(filters={"label": f"{shared.LABEL}.service={service}"}):
+        found.remove(force=True)
+
+
+def trees(larder: Larder) -> list[Path]:
+    """The list of what is shared."""
+    return sorted(larder.folder.rglob("*.json"))
+
+
+def run(bench: Bench, files: dict[str, str], **options: Any) -> tuple[Result, Recorder]:
+    """A build that must succeed, and what was heard of it."""
+    watch = Recorder()
+    result = bench.run(files, watch=watch, **options)
+    assert result.conclusion is Conclusion.SUCCESS, result.message
+    return result, watch
+
+
+def test_the_second_job_installs_nothing(caching: Bench, larder: Larder) -> None:
+    """The first job fills, the second finds: no install, the same packages, and the record says what was saved."""
+    first, _ = run(caching, project(SAY))
+    second, watch = run(caching, project(SAY + "; console.log('other code')"))
+
+    assert first.detail["cache"] == {"dependencies": "miss"}
+    assert second.detail["cache"]["dependencies"] == "hit"
+    assert second.detail["cache"]["savedMs"] > 0
+    assert Phase.INSTALLING not in [phase for _, phase in watch.steps]
+    assert "ms 172800000" in watch.text("stdout")
+    assert "which saves" in watch.text("system")
+    assert len(trees(larder)) == 1
+
+
+def test_other_inputs_are_another_tree(caching: Bench, larder: Larder) -> None:
+    """Another version is installed anew; another script or name of the project is not."""
+    run(caching, project(SAY))
+    other, watch = run(caching, project(SAY, version="2.1.2"))
+    same, _ = run(caching, project(SAY, name="renamed"))
+
+    assert other.detail["cache"] == {"dependencies": "miss"}
+    assert "ms 172800000" in watch.text("stdout")
+    assert same.detail["cache"]["dependencies"] == "hit"
+    assert len(trees(larder)) == 2
+
+
+ATTACK = """
+import fs from 'fs'; import path from 'path';
+const real = fs.realpathSync('node_modules/ms/index.js');
+const tries = {
+  write: () => fs.writeFileSync(real, 'module.exports = () => 666'),
+  append: () => fs.appendFileSync(real, '//'),
+  remove: () => fs.rmSync(path.dirname(real), { recursive: true }),
+  rename: () => fs.renameSync(path.dirname(real), path.dirname(real) + '2'),
+  chmod: () => fs.chmodSync(real, 0o777),
+  add: () => fs.writeFileSync('/deps/node_modules/evil.js', ''),
+};
+for (const [name, go] of Object.entries(tries)) {
+  try { go(); console.log('DONE', name); } catch (error) { console.log('refused', name, error.code); }
+}
+fs.rmSync('node_modules/ms'); fs.mkdirSync('node_modules/ms');
+fs.writeFileSync('node_modules/ms/package.json', '{"type":"module","main":"index.js"}');
+fs.writeFileSync('node_modules/ms/index.js', 'export default () => 666');
+console.log('mine', (await import('ms')).default());
+"""
+
+
+def test_no_job_alters_what_another_gets(caching: Bench) -> None:
+    """A job can change its own node_modules, and nothing of what the next job finds there."""
+    run(caching, project(SAY))
+    attack, watch = run(caching, project(ATTACK))
+    after, seen = run(caching, project(SAY))
+
+    assert attack.detail["cache"]["dependencies"] == after.detail["cache"]["dependencies"] == "hit"
+    assert "DONE" not in watch.text("stdout")
+    assert watch.text("stdout").count("refused") == 6
+    assert "mine 666" in watch.text("stdout")
+    assert "ms 172800000" in seen.text("stdout")
+
+
+def test_a_job_that_fills_cannot_poison(caching: Bench) -> None:
+    """What a job does to its own dependencies after the install does not get into the tree that it filled."""
+    change = "import fs from 'fs'; fs.writeFileSync('node_modules/ms/index.js', 'module.exports = () => 666')"
+    run(caching, project(change))
+    after, seen = run(caching, project(SAY))
+
+    assert after.detail["cache"]["dependencies"] == "hit"
+    assert "ms 172800000" in seen.text("stdout")
+
+
+def test_at_the_same_time(caching: Bench, larder: Larder) -> None:
+    """Two jobs that install the same at once both succeed, and one tree is kept."""
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [caching.job(), caching.job()]
+        slots = iter((7, 8))
+
+        def one(job: Job) -> Result:
+            request = Request(JobType.BUILD, files=project(SAY))
+            return caching.executor.run(job, request, LIMITS, next(slots), Recorder())
+
+        ended = list(pool.map(one, jobs))
+
+    assert [result.conclusion for result in ended] == [Conclusion.SUCCESS] * 2
+    assert len(trees(larder)) == 1
+
+
+def test_refused_for_one_job(caching: Bench, larder: Larder) -> None:
+    """A job that wants no cache neither finds nor fills."""
+    off, _ = run(caching, project(SAY), use_cache=False)
+
+    assert "cache" not in off.detail
+    assert trees(larder) == []
+
+
+def test_a_tree_whose_volume_is_gone(caching: Bench, client: docker.DockerClient) -> None:
+    """A volume that somebody removed is no hit, and is made anew."""
+    run(caching, project(SAY))
+    for found in client.volumes.list(filters={"label": f"{shared.LABEL}.service={caching.executor._service}"}):
+        found.remove(force=True)
+    again, _ = run(caching, project(SAY))
+
+    assert again.detail["cache"] == {"dependencies": "miss"}
+
+
+def test_what_is_old_goes(
+    caching: Bench, larder: Larder, client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep gives up what nobody used for long, removes it once no job can be about to use it, and keeps the rest."""
+    run(caching, project(SAY))
+    run(caching, project(SAY, version="2.1.2"))
+    old, new = trees(larder)
+    os.utime(old, (0, 0))
+    mine = {"label": f"{shared.LABEL}.service={caching.executor._service}"}
+
+    caching.executor.sweep(lambda job, fence: True)
+    assert trees(larder) == [new]
+    assert len(client.volumes.list(filters=mine)) == 2
+    monkeypatch.setattr(shared, "GRACE_S", 0)
+    caching.executor.sweep(lambda job, fence: True)
+    assert [found.name for found in client.volumes.list(filters=mine)] == [json.loads(new.read_text())["volume"]]
