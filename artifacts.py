@@ -49,6 +49,16 @@ class Shelf:
                 _sync(parent)
         return Writer(folder)
 
+    def link(self, job_id: str, fence: int, writer: Writer, artifacts: Iterable[Artifact]) -> None:
+        """Let a writer's attempt have files of another job as well: the same bytes on the disk, under both.
+
+        Raises:
+            JobNotFound: `job_id` is no job id.
+            ArtifactNotFound: One of them is gone.
+            StorageFailed: The disk is full or fails.
+        """
+        writer.take([self._file(job_id, fence, artifact.sha256) for artifact in artifacts])
+
     def open_file(self, job_id: str, fence: int, sha256: str) -> BinaryIO:
         """One file's content, open for reading.
 
@@ -178,6 +188,18 @@ class Writer:
                 draft.unlink(missing_ok=True)
             raise
         return Artifact(path, size, sha256)
+
+    def take(self, files: Iterable[Path]) -> None:
+        """Have these files of another attempt as well. Raises ArtifactNotFound, StorageFailed."""
+        with _disk_errors("cannot keep an artifact"):
+            for file in files:
+                try:
+                    os.link(file, self._folder / file.name)
+                except FileExistsError:  # listed twice, under two paths
+                    continue
+                except FileNotFoundError:
+                    raise ArtifactNotFound(f"{file.name} is gone") from None
+            _sync(self._folder)
 
     def discard(self) -> None:
         """Remove all files of this attempt. Raises StorageFailed."""

@@ -442,6 +442,14 @@ class CacheSettings(_Group):
     dependency_cache_days: float = Field(
         14.0, gt=0, allow_inf_nan=False, description="How long those that nobody uses are kept (days)."
     )
+    result_cache_hours: float = Field(
+        24.0,
+        ge=0,
+        le=24 * 366,
+        allow_inf_nan=False,
+        description="For how long the same work (files, dependencies, commands, env, image) is answered with the "
+        "earlier success (hours); 0: never. Versions that are not locked may have moved on in that time.",
+    )
 
 
 class RetentionSettings(_Group):

@@ -186,6 +186,7 @@ class Submission(_Edge):
     limits: Annotated[dict[str, Any], BeforeValidator(_whole)] = Field(
         default_factory=dict, description=f"an object of {', '.join(allowance.FIELDS)}"
     )
+    cache: Literal["on", "off"] = Field("on", description="on or off; off: neither use nor keep what jobs share")
     webhook: Names | None = Field(
         None, description="the name of an endpoint in the service's settings, a list of such names, or none"
     )
@@ -286,6 +287,7 @@ def _request(submission: Submission, tree: Tree) -> Request:
         env=data.env,
         install_scripts=data.install_scripts,
         limits=allowance.granted(submission.limits),
+        use_cache=submission.cache == "on",
         steps=tuple(JobType(each) for each in data.steps),
         on_failure=data.on_failure,
         fail_on=data.fail_on,

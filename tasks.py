@@ -27,6 +27,7 @@ import config
 import intake
 import logs
 import retry
+import reuse
 import upkeep
 from artifacts import Shelf, Writer
 from clock import Clock
@@ -181,11 +182,8 @@ def run_attempt(job: Job, slot: int, lease: Lease) -> Result:
     """
     try:
         request = store.request(job.id)
-        makes_version = request.call is not None and request.call.makes_version
-        files = versions.writer(job) if makes_version else shelf.open(job.id, job.fence)
-        tree = versions.tree(request.call)
-        result = executor.run(job, request, limits_of(job, request), slot, Watch(job, lease, files), tree)
-        return versions.settled(job, request.call, result) if request.call and makes_version else result
+        work = fingerprint(job, request)
+        return (work and done_before(job, work, lease)) or run_anew(job, request, work, slot, lease)
     except ArtifactNotFound:
         gone = Reason.FUNCTION_REMOVED
         return Result(gone.conclusion, gone, "the version of the function was removed before it was called")
@@ -201,6 +199,40 @@ def run_attempt(job: Job, slot: int, lease: Lease) -> Result:
     except Exception as error:
         log.exception("job %s: the worker failed", job.id)
         return Result(Conclusion.ERROR, Reason.INTERNAL_ERROR, f"{type(error).__name__} in the worker; see its log")
+
+
+def run_anew(job: Job, request: Request, work: str | None, slot: int, lease: Lease) -> Result:
+    """Run the job in the executor; its success may be used again. Raises as run_attempt's parts do."""
+    makes_version = request.call is not None and request.call.makes_version
+    files = versions.writer(job) if makes_version else shelf.open(job.id, job.fence)
+    tree = versions.tree(request.call)
+    result = executor.run(job, request, limits_of(job, request), slot, Watch(job, lease, files), tree)
+    if work and result.conclusion is Conclusion.SUCCESS:
+        store.remember_result(work, job.id, int(settings.result_cache_hours * 3_600))
+    return versions.settled(job, request.call, result) if request.call and makes_version else result
+
+
+def fingerprint(job: Job, request: Request) -> str | None:
+    """Under which name this work may be found again; None if it may not. Raises EngineFault."""
+    return reuse.fingerprint(job, request, executor.job_images()) if settings.result_cache_hours else None
+
+
+def done_before(job: Job, work: str, lease: Lease) -> Result | None:
+    """The result of an earlier job that did the same, with its files; None if there is none that is whole."""
+    try:
+        earlier = store.get(store.known_result(work) or "")
+        if earlier.status is not Status.COMPLETED:
+            return None
+        artifacts, writer = reuse.artifacts_of(earlier), shelf.open(job.id, job.fence)
+        shelf.link(earlier.id, earlier.fence, writer, artifacts)
+    except (JobNotFound, ArtifactNotFound):
+        tally.count("cache_misses", "results")
+        return None
+    tally.count("cache_hits", "results")
+    note = f"{earlier.id} did the same work with success; its result is used (cache off in the request refuses that)\n"
+    said = OutputChunk(job.log_lines, 1, time.time_ns() // 1_000_000, Phase.PREPARING, "system", note)
+    Watch(job, lease, writer).output(said)
+    return reuse.reused(earlier, artifacts)
 
 
 def limits_of(job: Job, request: Request) -> Limits:

@@ -14,7 +14,7 @@ from executor.dependencies import Larder, Trees
 from executor.egress import Egress
 from executor.egress import Rules as EgressRules
 from executor.house import Wish
-from executor.images import IMAGE_NAMES, PYTHON, Images
+from executor.images import IMAGE_NAMES, NODE, PYTHON, Images
 from executor.masking import Masker
 from executor.output import Log
 from executor.packing import Packing
@@ -63,6 +63,7 @@ class Executor:
         self._wish = wish or Wish()
         self._tally = tally or Tally()
         self._larder = larder or Larder()
+        self._job_images: tuple[str, ...] = ()
         self._ground: Ground | None = None
         self._lock = threading.Lock()
         self._in_slot: dict[int, str] = {}
@@ -124,6 +125,12 @@ class Executor:
             EngineFault: The engine does not answer.
         """
         return [self._images.ensure(self._engine.client, name) for name in IMAGE_NAMES]
+
+    def job_images(self) -> tuple[str, ...]:
+        """The images that jobs run in; each name is a hash of all that goes into it. Raises as prepare()."""
+        if not self._job_images:
+            self._job_images = tuple(self._images.ensure(self._engine.client, name) for name in (NODE, PYTHON))
+        return self._job_images
 
     def base(self) -> str:
         """The image that others can be built on: Debian with Python, trusting whom this machine trusts.

@@ -59,6 +59,7 @@ local KEY = {
   dead = 'dead',             --          ZSET    dead letters, jobs that failed by no fault of theirs: id -> number
   dead_number = 'dead_number', --        STRING  counter for it
   kept_bytes = 'kept_bytes', --          STRING  what finished jobs occupy: requests, logs, artifacts
+  result = 'result:',        -- <fingerprint>  STRING  id of a job that did this work
   counters = 'counters',     --          HASH    what happened how often
   figures = 'figures',       --          HASH    what metrics count: see metrics.py
   quarantine = 'quarantine', --          LIST    what was broken or forged, newest first, as JSON

@@ -14,6 +14,7 @@ from store.outbox import Outbox
 from store.queues import ALL, Queues
 from store.rating import Rating
 from store.reading import Reading
+from store.results import Results
 from store.schedules import Schedules
 from store.suitability import Suitability
 from store.values import (
@@ -72,6 +73,7 @@ class Store(
     Queues,
     Workers,
     Schedules,
+    Results,
     Functions,
     Keeping,
     Keyring,

@@ -87,7 +87,7 @@ def test_not_shared_with_scripts() -> None:
 )
 def test_what_the_filler_says_is_checked(said: bytes) -> None:
     """What cannot be a list of names makes no tree."""
-    with pytest.raises(ValueError, match="filler|Expecting|canonical|int"):
+    with pytest.raises(ValueError, match=r"filler|Expecting|canonical|int"):
         filled("v", said, 5)
 
 
