@@ -13,44 +13,38 @@ from urllib.parse import quote
 
 from bottle import Bottle, HTTPError, request, response
 
-import batch
 import intake
-import joblog
-import meter
-import openapi
-import outflow
-import reference
 import upkeep
-import wire
-from answers import answering, created, file_answer, idempotency_key, json_answer, now, problem
+from api import batch, joblog, meter, openapi, outflow, reference, wire
+from api.answers import answering, created, file_answer, idempotency_key, json_answer, now, problem
+from api.browsers import Origins
+from api.bundle import Bundles
+from api.deliveries import Deliveries
+from api.exposition import Exposition
+from api.functions import Functions
+from api.guard import Guard, caller, own
+from api.handover import AT_STOP
+from api.health import Health
+from api.keys import Keys
+from api.listing import Listing
+from api.live import Live
+from api.operations import Operations
+from api.preview import Previews
+from api.query import Query
+from api.schedules import Schedules
+from api.sending import Sending
+from api.streams import Streams
+from api.watch import Watch
 from artifacts import Shelf
-from browsers import Origins
-from bundle import Bundles
 from clock import Clock
 from config import VERSION, Settings
-from deliveries import Deliveries
 from earlier import Earlier
 from errors import ArtifactNotFound, ChefError, DiskLow, StoreUnavailable
-from exposition import Exposition
-from functions import Functions
-from guard import Guard, caller, own
-from handover import AT_STOP
-from health import Health
 from inbox import Inbox
 from jobs import Artifact, Job, Request, Status, iso
-from keys import Keys
-from listing import Listing
-from live import Live
 from metrics import Tally
-from operations import Operations
-from preview import Previews
-from query import Query
-from schedules import Schedules
-from sending import Sending
 from store import Store, Submitted
-from streams import Streams
 from submission import Options
-from watch import Watch
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,10 @@ from typing import Any
 import config
 import demo
 import doctor
-import keys
 import machine
-import reference
 import secret_settings
 import stack
+from api import keys, reference
 from app import routes
 from artifacts import Shelf
 from config import Settings

@@ -5,8 +5,8 @@ import resource
 import signal
 
 import logs
+from api.server import ApiWorker, head_arrived
 from config import load_or_exit
-from server import ApiWorker, head_arrived
 
 settings = load_or_exit()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bottle import Bottle
 
 import config
-import server
+from api import server
 from app import create_app
 from artifacts import Shelf
 from store import Store

@@ -13,13 +13,12 @@ import redis
 
 import cli
 import config
-import guard
-import keys
 from access import ALL_TENANTS, Scope, is_tenant, new_key, read_token
+from api import guard, keys
+from api.feeds import START, AllFeed
 from app import create_app
 from artifacts import Shelf
 from errors import StoreUnavailable
-from feeds import START, AllFeed
 from store import Store
 from submission import Options
 from tests.api_cases import Client, client, key_of

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 import config
-from answers import PROBLEMS
+from api.answers import PROBLEMS
 from app import create_app
 from artifacts import Shelf
 from errors import LeaseLost, QueueFull

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import redis
 
+from api.schemas import FIELDS
 from artifacts import Shelf
 from jobs import JobType
-from schemas import FIELDS
 from store import Query, Rules, Store
 from submission import Options
 from tests.api_cases import FILES, UNKNOWN, Client, client, finish

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from arrivals import MAX_BODY_BYTES, MAX_HEAD_BYTES, Arrival, State
+from api.arrivals import MAX_BODY_BYTES, MAX_HEAD_BYTES, Arrival, State
 
 HEAD = b"POST /api/jobs HTTP/1.1\r\nHost: x\r\n"
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import config
+from api.watch import Crowded, Watch
 from app import create_app
 from artifacts import Shelf
 from errors import QueueFull
@@ -19,7 +20,6 @@ from submission import Options
 from tests.api_cases import UNKNOWN, Client
 from tests.store_cases import next_job
 from versions import Versions
-from watch import Crowded, Watch
 
 PUT = {"runtime": "node", "handler": "index.handler", "files": {"index.mjs": "code"}}
 GOOD = Result(Conclusion.SUCCESS, detail={"function": {"value": 7, "durationMs": 1.0}})

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import health
+from api import health
 from artifacts import Shelf
 from errors import EngineFault
 from executor import Remark

@@ -10,11 +10,11 @@ import pytest
 import redis
 
 import config
+from api.meter import client_address
 from app import create_app
 from artifacts import Shelf
 from errors import QuotaExceeded, RateLimited
 from jobs import Conclusion, Result
-from meter import client_address
 from rates import Rate
 from store import Rules, Store
 from submission import Options

@@ -15,9 +15,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import upkeep
+from api.exposition import Exposition
 from deploy.grafana.build import FILE, dashboard
 from errors import LeaseLost, StoreUnavailable
-from exposition import Exposition
 from jobs import Conclusion, Job, Reason, Result, Retry
 from metrics import BUCKETS_MS, METRICS, PREFIX, Tally
 from store import Store

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-import reference
-from answers import PROBLEMS
+from api import reference
+from api.answers import PROBLEMS
+from api.described import OPERATIONS
 from artifacts import Shelf
-from described import OPERATIONS
 from store import Store
 from tests.api_cases import Client, client
 from tests.server_cases import running_server

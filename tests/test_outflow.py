@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import outflow
+from api import outflow
+from api.outflow import Busy, Streams
 from artifacts import Shelf
-from outflow import Busy, Streams
 from store import Store
 from tests.api_cases import FILES, client, finish
 from tests.store_cases import claimed

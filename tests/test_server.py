@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from server import ReadDeadline
+from api.server import ReadDeadline
 from tests.api_cases import UNKNOWN
 from tests.server_cases import Answer, Server, answer_of, receive, running_server, until_healthy
 from tests.serving import IO_SECONDS

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-import streams
-from feeds import JobFeed
+from api import streams
+from api.feeds import JobFeed
+from api.streams import Streams
 from jobs import Job, Retry
 from store import Store
-from streams import Streams
 from tests.api_cases import UNKNOWN
 from tests.server_cases import Server, running_server, until_healthy
 from tests.store_cases import FAULT, SUCCESS, claimed, lines, next_job, request

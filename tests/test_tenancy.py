@@ -14,9 +14,9 @@ import pytest
 
 import config
 from access import Scope
+from api.handover import HandedOver
 from app import JOB_ID, create_app
 from artifacts import Shelf
-from handover import HandedOver
 from jobs import Call, JobType, Package, Quota, Request
 from store import Store
 from submission import Options

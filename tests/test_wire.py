@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 
-from wire import (
+from api.wire import (
     BLOCK_BYTES,
     BodyBroken,
     BodyIncomplete,

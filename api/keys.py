@@ -10,11 +10,11 @@ from typing import Any
 from bottle import request, response
 
 import intake
-import wire
 from access import ALL_TENANTS, TENANT_RULE, Key, Scope, is_tenant, new_key
-from answers import json_answer
+from api import wire
+from api.answers import json_answer
+from api.guard import caller
 from errors import Forbidden, InvalidRequest, Mistake
-from guard import caller
 from store import Store
 
 MAX_BODY_BYTES = 16 << 10

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from gunicorn.http.errors import NoMoreData, ParseException
 
-from arrivals import MAX_BODY_BYTES
+from api.arrivals import MAX_BODY_BYTES
 from errors import ChefError
 
 BLOCK_BYTES = 64 << 10

@@ -12,9 +12,9 @@ from typing import Any, Protocol, TypeVar
 from bottle import request, response
 
 from access import ANYBODY, STRANGER, Caller, Conditions, Key, Scope, read_token
+from api.meter import Meter
 from errors import Forbidden, JobNotFound, Unauthorized
 from jobs import Job, is_id
-from meter import Meter
 from store import Store
 
 log = logging.getLogger(__name__)

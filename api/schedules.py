@@ -12,11 +12,11 @@ from bottle import request, response
 
 import intake
 import timetable
-import wire
-from answers import json_answer
+from api import wire
+from api.answers import json_answer
+from api.guard import caller
 from clock import Clock
 from errors import InvalidRequest, Mistake, NotFound
-from guard import caller
 from jobs import iso
 from store import Store
 from timetable import Schedule

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import schemas
-from described_functions import FUNCTIONS, PROJECTS, SCHEDULES, WORKERS
-from described_keys import KEYS
-from jobs import QUEUE_NAMES
-from operations import ALL_QUEUES
-from parameters import (
+from api import schemas
+from api.described_functions import FUNCTIONS, PROJECTS, SCHEDULES, WORKERS
+from api.described_keys import KEYS
+from api.operations import ALL_QUEUES
+from api.parameters import (
     CURSOR,
     EVENTS,
     FILTERS,
@@ -27,6 +26,7 @@ from parameters import (
     said,
     words,
 )
+from jobs import QUEUE_NAMES
 from store import DELIVERY_STATES
 
 # --- examples ---------------------------------------------------------------------------------------------------------

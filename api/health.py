@@ -13,11 +13,11 @@ from typing import Any
 
 from bottle import response
 
-from answers import RETRY_SOON_S, json_answer, now
+from api.answers import RETRY_SOON_S, json_answer, now
+from api.guard import caller
 from artifacts import Shelf
 from config import VERSION
 from errors import StoreUnavailable, StoreUnsuitable
-from guard import caller
 from jobs import QUEUE_NAMES
 from store import ALL, Store
 

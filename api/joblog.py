@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from bottle import request, response
 
-import logview
-import wire
-from guard import own
+from api import logview, wire
+from api.guard import own
+from api.query import Query
 from jobs import Job, OutputChunk, Phase
-from query import Query
 from store import Store
 
 STREAMS = ("stdout", "stderr", "system")

@@ -18,8 +18,8 @@ from typing import Any
 from gunicorn import util
 from gunicorn.workers import gthread
 
-from arrivals import Arrival, State
-from handover import AT_STOP, HandedOver
+from api.arrivals import Arrival, State
+from api.handover import AT_STOP, HandedOver
 
 #: How long a request's head, and then all of it, may take to arrive (s): 10 MB at 3 Mbit/s.
 HEAD_SECONDS = 5.0

@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-import schemas
-from feeds import KINDS
-from joblog import MAX_TAIL, STREAMS
+from api import schemas
+from api.feeds import KINDS
+from api.joblog import MAX_TAIL, STREAMS
+from api.listing import MAX_IDS, MAX_PAGE, PAGE
+from api.operations import MAX_REASON
 from jobs import Conclusion, JobType, Phase, Reason, Status
-from listing import MAX_IDS, MAX_PAGE, PAGE
-from operations import MAX_REASON
 
 Schema = dict[str, Any]
 #: A job that there is not, for examples.

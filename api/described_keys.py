@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from access import Scope
-from parameters import MOMENT, Answer, Operation
+from api.parameters import MOMENT, Answer, Operation
 
 _KEY: dict[str, Any] = {
     "id": "9d98b668b513",

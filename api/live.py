@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 from bottle import request, response
 
-import feeds
-from feeds import KINDS, AllFeed, Feed, JobFeed, Place, place_of
-from guard import caller, own
-from handover import HandedOver
-from query import Query
+from api import feeds
+from api.feeds import KINDS, AllFeed, Feed, JobFeed, Place, place_of
+from api.guard import caller, own
+from api.handover import HandedOver
+from api.query import Query
+from api.streams import Streams
+from api.watch import Watch
 from store import Store
-from streams import Streams
-from watch import Watch
 
 #: A client that was cut off comes back after this long (ms).
 RETRY_MS = 1_000

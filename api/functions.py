@@ -10,17 +10,17 @@ from typing import Any
 from bottle import request, response
 
 import function_intake
-import wire
-from answers import idempotency_key, json_answer, whole_number
+from api import wire
+from api.answers import idempotency_key, json_answer, whole_number
+from api.guard import caller
+from api.watch import Crowded, Watch
 from artifacts import Shelf
 from calls import is_name, shown_name
 from errors import ChefError, FunctionNotFound, FunctionNotReady, InvalidRequest, JobNotFound, Mistake
-from guard import caller
 from intake import Bounds, read_json
 from jobs import Job, Quota, Request, Status, iso, new_id
 from store import Function, Store, Submitted, Version
 from submission import Options
-from watch import Crowded, Watch
 
 MAX_WAIT_S = 60
 #: An event of a megabyte, every character of it escaped.

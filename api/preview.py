@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 from bottle import request, response
 
-import wire
-from answers import file_answer, json_answer
+from api import wire
+from api.answers import file_answer, json_answer
+from api.guard import own
 from artifacts import Shelf
 from config import Settings
 from errors import ArtifactNotFound, JobNotFound, MoveRefused
-from guard import own
 from jobs import Job, iso
 from pages import TEXTS, NoPage, Site
 from store import Store

@@ -12,13 +12,13 @@ from bottle import request
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 import download
-import wire
-from answers import json_answer
+from api import wire
+from api.answers import json_answer
+from api.guard import caller
 from config import Settings
 from download import Downloads
 from earlier import Earlier
 from errors import InvalidRequest, Mistake, SourceNotAllowed, SourceNotFound, SourceUnavailable
-from guard import caller
 from inbox import Inbox, UploadNotFound
 from jobs import iso
 from origins import ATTACHED, Source

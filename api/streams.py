@@ -12,10 +12,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
+from api.feeds import AllFeed, Feed, JobFeed, Told
+from api.watch import Crowded
 from errors import StoreUnavailable
-from feeds import AllFeed, Feed, JobFeed, Told
 from store import Happening, Store
-from watch import Crowded
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ import tarfile
 
 from bottle import response
 
-import wire
+from api import wire
+from api.guard import own
 from config import Settings
 from errors import MoveRefused
 from executor import reproduce
 from executor.archive import MTIME
 from executor.spec import House
-from guard import own
 from jobs import Job, Limits, Request
 from store import Store
 

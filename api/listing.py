@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import store
-from answers import json_answer
-from guard import caller
+from api.answers import json_answer
+from api.guard import caller
+from api.query import Query
+from api.schemas import FIELDS
 from jobs import Conclusion, Job, JobType, Reason, Status, is_id
-from query import Query
-from schemas import FIELDS
 from store import HEAVY, Store
 
 PAGE, MAX_PAGE = 50, 200

@@ -9,12 +9,12 @@ from typing import Any
 
 from bottle import request
 
-from answers import json_answer, whole_number
+from api.answers import json_answer, whole_number
+from api.guard import PAGE, own, own_page
+from api.operations import said
 from errors import InvalidRequest, JobNotFound, Mistake, NotFound
 from events import Endpoint
-from guard import PAGE, own, own_page
 from jobs import ID_CHARS, new_id
-from operations import said
 from payload import trial_body
 from store import DELIVERY_STATES, Listed, Store
 from webhook import Outcome, Sender, Verdict

@@ -7,11 +7,11 @@ from typing import Any
 from bottle import request, response
 
 import intake
-import wire
-from answers import json_answer, whole_number
+from api import wire
+from api.answers import json_answer, whole_number
+from api.guard import PAGE, caller, own, own_page
 from artifacts import Shelf
 from errors import InvalidRequest, Mistake, MoveRefused, NotFound
-from guard import PAGE, caller, own, own_page
 from jobs import QUEUE_NAMES, Job, Reason
 from store import Store
 

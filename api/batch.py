@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import intake
-from answers import created, problem_document
+from api.answers import created, problem_document
 from errors import ChefError, InvalidRequest, Mistake, StoreUnavailable
 from jobs import Request
 from store import Submitted

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import schemas
-from parameters import JOB, KEY, MOMENT, Answer, Operation, Parameter
+from api import schemas
+from api.parameters import JOB, KEY, MOMENT, Answer, Operation, Parameter
 
 _WORKER = {"name": "host-1", "drained": True}
 _SCHEDULE = {

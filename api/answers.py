@@ -13,9 +13,8 @@ from urllib.parse import quote
 
 from bottle import request, response
 
-import outflow
 import rates
-import wire
+from api import outflow, wire
 from errors import ChefError, InvalidRequest, Mistake, QueueFull, QuotaExceeded, RateLimited, Unauthorized
 from jobs import Job, iso
 

@@ -12,14 +12,14 @@ from pydantic.json_schema import models_json_schema
 
 import allowance
 import npm
-import schemas
-from answers import PROBLEMS
-from batch import MAX_JOBS
-from described import OPERATIONS, PLACES
+from api import schemas
+from api.answers import PROBLEMS
+from api.batch import MAX_JOBS
+from api.described import OPERATIONS, PLACES
+from api.parameters import Answer, Operation, Parameter, Schema
 from intake import MAX_PACKAGES, MAX_VARIABLES, RETRIED, SECTIONS, Bounds, Submission
 from jobs import STEPS
 from origins import SOURCES
-from parameters import Answer, Operation, Parameter, Schema
 
 #: method, path as Bottle reads it, what answers, scope of the key that it wants.
 Route = tuple[str, str, Callable[..., Any], str]
