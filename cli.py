@@ -55,7 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
 def run_demo(settings: Settings) -> int:
     """Bring everything up on free ports, build the example, take everything down."""
     started = time.monotonic()
-    beside = settings.model_copy(update={"redis_prefix": stack.unique_prefix(), "host": "127.0.0.1"})
+    # Nobody would use what a service that is gone has kept for later jobs.
+    alone = {"redis_prefix": stack.unique_prefix(), "host": "127.0.0.1", "dependency_cache_bytes": 0}
+    beside = settings.model_copy(update=alone)
     log = settings.data_dir / "demo.log"
     with stack.running(beside, say, port=0, log=log) as service:
         print(f"Logs of API and worker: {log}\nReady after {time.monotonic() - started:.1f} s\n")

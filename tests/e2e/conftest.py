@@ -79,6 +79,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 "DATA_DIR": str(folder),
                 "MAX_CONCURRENT_WORKERS": "2",
                 "COMMAND_TIMEOUT": str(COMMAND_TIMEOUT_S * 1000),
+                "DEPENDENCY_CACHE_BYTES": "0",  # nor at what would stay on this machine
                 "RESULT_CACHE_HOURS": "0",  # tests look at runs, not at what is known of them
             }
         )

@@ -64,6 +64,8 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
     }
     service = Composed(folder, name, f"http://127.0.0.1:{port}", environment)
     service.run(sys.executable, "cli.py", "secrets")
+    with (folder / ".env").open("a") as settings:
+        settings.write("DEPENDENCY_CACHE_BYTES=0\n")  # what stays for later jobs would stay on this machine
     service.run("deploy/images")
     try:
         service.run("docker-compose", "up", "--detach")

@@ -21,7 +21,8 @@ BUILD = '{"scripts": {"build": "mkdir dist && date +%N >dist/made.txt"}}'
 def caching(tmp_path: Path) -> Iterator[Client]:
     """A service of its own that reuses results."""
     with private_redis() as redis_url:
-        settings = config.load({"REDIS_URL": redis_url, "DATA_DIR": str(tmp_path), "MAX_CONCURRENT_WORKERS": "1"})
+        variables = {"REDIS_URL": redis_url, "DATA_DIR": str(tmp_path), "DEPENDENCY_CACHE_BYTES": "0"}
+        settings = config.load({**variables, "MAX_CONCURRENT_WORKERS": "1"})
         with stack.running(settings, print, port=0, log=tmp_path / "service.log") as running:
             yield Client(running)
 

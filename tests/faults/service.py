@@ -63,6 +63,7 @@ class Service:
             "SHUTDOWN_GRACE_SECONDS": "5",
             "RETRY_BASE_SECONDS": "0.2",
             "RETRY_CAP_SECONDS": "1",
+            "RESULT_CACHE_HOURS": "0",  # every job is to run
             **self._settings,
         }
 

@@ -37,6 +37,8 @@ SETTINGS = {
     "COMMAND_TIMEOUT": "60000",
     "ARTIFACT_MAX_BYTES": "8m",
     "WEBHOOK_PROGRESS": "true",
+    "RESULT_CACHE_HOURS": "0",
+    "DEPENDENCY_CACHE_BYTES": "0",
 }
 #: What a job could change of the kernel if it got at it.
 HOST_VALUES = (
