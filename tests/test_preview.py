@@ -228,7 +228,7 @@ def test_strange_links(api: Client, built: Job, monkeypatch: pytest.MonkeyPatch)
     assert api.get("/preview/" + "a" * 52 + "/", status=404).json["code"] == "preview_not_found"
     api.post(path, status=405)
     now = time.time()
-    monkeypatch.setattr("preview.time.time", lambda: now + 3_601)
+    monkeypatch.setattr("api.preview.time.time", lambda: now + 3_601)
     assert "over" in api.get(path, status=404).json["detail"]
 
 
