@@ -15,8 +15,9 @@ demo: $(VENV)/ready ## set everything up, build examples/react-app through the s
 run: $(VENV)/ready ## serve on PORT (3001) until Ctrl-C, with all it needs
 	@$(RUN) cli.py run
 
-test: check ## all tests: what check runs, then faults, sandboxes and the whole service
-	$(VENV)/bin/pytest -q --durations=10 -m "engine or e2e or faults"
+test: check ## all tests: what check runs, then sandboxes and the whole service, three at a time, then faults
+	$(RUN) -m tests.with_engine $(VENV)/bin/pytest -q --durations=10 -n 3 --dist loadfile -m "(engine or e2e) and not faults"
+	$(VENV)/bin/pytest -q --durations=10 -m faults
 
 chaos: $(VENV)/ready ## the fault tests in full: 30 kills, 400 jobs, every fault of docs/reliability.md
 	@$(RUN) -m tests.faults.chaos

@@ -95,6 +95,7 @@ class Executor:
             raise EngineFault(Reason.RUNTIME_UNAVAILABLE, f"a container of an older job still runs in slot {slot}")
         self._in_slot[slot] = tenancy.name
         use_cache = request.use_cache and not request.binary.keys() & {*dependencies.INPUTS, *installers.LOCKFILES}
+        use_cache &= not (request.call and request.call.makes_version)  # a version is packed with what it needs
         order = Order(plan, blocks, request.env, tenancy, limits, use_cache=use_cache)
         remarks = Remarks(watch.output)
         with contextlib.closing(Log(limits, job.log_lines, remarks.output, mask)) as log:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import secrets
+import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,9 +15,11 @@ from typing import Any
 import docker
 import pytest
 
+from calls import Call
 from executor import Executor, Larder
 from executor import dependencies as shared
 from executor.images import Images
+from executor.packing import NAME
 from jobs import Conclusion, Job, JobType, Phase, Request, Result
 from tests.engine_cases import ENGINE_URL, LIMITS, Bench, Recorder
 
@@ -182,3 +186,18 @@ def test_what_is_old_goes(
     monkeypatch.setattr(shared, "GRACE_S", 0)
     caching.executor.sweep(lambda job, fence: True)
     assert [found.name for found in client.volumes.list(filters=mine)] == [json.loads(new.read_text())["volume"]]
+
+
+def test_a_version_of_a_function_has_its_own(caching: Bench) -> None:
+    """What is packed for later calls holds its dependencies themselves, also when others share them."""
+    call = Call("node", "index.mjs", "handler", name="durations", version=1)
+    files = {"index.mjs": "import ms from 'ms'\nexport const handler = (event) => ms(event)"}
+    wanted = {"dependencies": {"ms": "2.1.3"}}
+    packed = []
+    for _ in range(2):
+        watch = Recorder()
+        caching.run(files, watch=watch, kind=JobType.FUNCTION, call=call, dependencies=wanted)
+        with tarfile.open(fileobj=io.BytesIO(watch.files[NAME])) as tar:
+            packed.append("project/node_modules/ms/index.js" in tar.getnames())
+
+    assert packed == [True, True]
