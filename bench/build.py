@@ -27,6 +27,7 @@ import demo
 from bench import measure, nodejs
 from bench.redis_server import private_server
 from errors import SetupError
+from executor import dependencies
 from executor.images import NODE, Images
 from stack import running, unique_prefix
 
@@ -62,10 +63,17 @@ def run(rounds: int) -> str:
             "bare host, npm cache empty": partial(host.install_and_build, empty_cache=True),
             "docker run": partial(docker_run, image, folder, []),
             "docker run, with the limits of a job": partial(docker_run, image, folder, limits()),
-            "the service (its npm cache is always empty)": partial(through_service, url),
+            "the service, cold (its npm cache is always empty)": partial(through_service, url, cache="off"),
+            "bare host, build alone": host.build,
+            "the service, warm: dependencies shared, other sources": partial(through_service, url, changed=True),
+            "the service, hot: the same again": partial(through_service, url),
         }
+        for made in (True, False):  # fill what the last two find
+            through_service(url, changed=made)
         whole = builds_table(measure.in_turns(rounds, builds))
-        empty = partial(submit, url, {"type": "build", "data": {"projectFiles": EMPTY_JOB, "command": "true"}})
+        empty = partial(
+            submit, url, {"type": "build", "cache": "off", "data": {"projectFiles": EMPTY_JOB, "command": "true"}}
+        )
         cheap = {
             "docker run --rm true, no network": partial(start_container, image, "none"),
             "docker run --rm true, bridge": partial(start_container, image, "bridge"),
@@ -85,6 +93,15 @@ def service(folder: Path) -> Iterator[str]:
             config.load({**ours, "MAX_CONCURRENT_WORKERS": "1"}), measure.say, port=0, log=folder / "log"
         ) as up:
             yield up.url
+        used = docker.from_env()
+        for volume in used.volumes.list(filters={"label": f"{dependencies.LABEL}.service={up_name(ours)}"}):
+            volume.remove(force=True)  # nobody would find them again
+        used.close()
+
+
+def up_name(variables: Mapping[str, str]) -> str:
+    """What the service of these variables is called at the engine."""
+    return config.load(variables).service
 
 
 def builds_table(measured: Mapping[str, list[Times]]) -> str:
@@ -136,6 +153,11 @@ class Host:
         if empty_cache:
             shutil.rmtree(self._cache, ignore_errors=True)
         return timed(shell("npm ci"), cwd=self._project, env=self._environment)
+
+    def build(self) -> Times:
+        """The build script, with node_modules there."""
+        shutil.rmtree(self._project / "dist", ignore_errors=True)
+        return timed(shell(":"), cwd=self._project, env=self._environment)
 
 
 def copy_example(target: Path) -> None:
@@ -189,10 +211,12 @@ def start_container(image: str, network: str) -> float:
     return time.perf_counter() - began
 
 
-def through_service(url: str) -> Times:
-    """The example as a build job."""
+def through_service(url: str, *, cache: str = "on", changed: bool = False) -> Times:
+    """The example as a build job; `changed`: with a source that no job had before."""
     files = {str(path.relative_to(demo.EXAMPLE)): path.read_text() for path in demo.project_files(demo.EXAMPLE)}
-    record = submit(url, {"type": "build", "data": {"projectFiles": files}})
+    if changed:
+        files["src/unique.ts"] = f"export const unique = '{time.time_ns()}'\n"
+    record = submit(url, {"type": "build", "cache": cache, "data": {"projectFiles": files}})
     return Times(record["seconds"], phase_s(record, "installing"), phase_s(record, "building"))
 
 

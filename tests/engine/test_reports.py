@@ -171,7 +171,8 @@ def test_report_in_the_way(bench: Bench) -> None:
     result = bench.run(files, kind=JobType.TEST)
 
     assert result.conclusion is Conclusion.SUCCESS, result.message
-    assert result.detail["reportInvalid"] == [{"tool": "node", "report": "0-node.xml", "reason": "it was not written"}]
+    missing = [{"tool": "node", "report": f"0-node.{kind}", "reason": "it was not written"} for kind in ("xml", "lcov")]
+    assert result.detail["reportInvalid"] == missing
     assert "tests" not in result.detail
 
 
