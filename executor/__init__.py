@@ -23,7 +23,7 @@ from executor.run import Ground, Order, Run, Watch
 from executor.sandbox import Engine
 from executor.spec import LABEL, Tenancy
 from executor.survey import Remark
-from jobs import Conclusion, Job, Limits, Reason, Request, Result
+from jobs import Conclusion, Job, JobType, Limits, Reason, Request, Result
 from metrics import Tally
 
 __all__ = ["EgressRules", "Executor", "Larder", "Remark", "Watch", "Wish"]
@@ -94,9 +94,7 @@ class Executor:
         if not self.is_free(slot):
             raise EngineFault(Reason.RUNTIME_UNAVAILABLE, f"a container of an older job still runs in slot {slot}")
         self._in_slot[slot] = tenancy.name
-        use_cache = request.use_cache and not request.binary.keys() & {*dependencies.INPUTS, *installers.LOCKFILES}
-        use_cache &= not (request.call and request.call.makes_version)  # a version is packed with what it needs
-        order = Order(plan, blocks, request.env, tenancy, limits, use_cache=use_cache)
+        order = Order(plan, blocks, request.env, tenancy, limits, use_cache=_may_share(request))
         remarks = Remarks(watch.output)
         with contextlib.closing(Log(limits, job.log_lines, remarks.output, mask)) as log:
             if request.call and request.call.makes_version:
@@ -163,6 +161,15 @@ class Executor:
                 self._ground.egress.close()
             self._ground = None
         self._engine.close()
+
+
+def _may_share(request: Request) -> bool:
+    """Whether the job may use, and fill, installed dependencies that jobs share."""
+    if not request.use_cache or request.binary.keys() & {*dependencies.INPUTS, *installers.LOCKFILES}:
+        return False
+    if JobType.ANALYZE in (request.steps or (request.type,)):
+        return False  # its install asks the registry what is newer, too
+    return not (request.call and request.call.makes_version)  # a version is packed with what it needs
 
 
 def _packed(ground: Ground, order: Order, log: Log, watch: Watch, mask: Masker) -> Result:

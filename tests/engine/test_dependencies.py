@@ -201,3 +201,13 @@ def test_a_version_of_a_function_has_its_own(caching: Bench) -> None:
             packed.append("project/node_modules/ms/index.js" in tar.getnames())
 
     assert packed == [True, True]
+
+
+def test_an_analysis_asks_the_registry_itself(caching: Bench, larder: Larder) -> None:
+    """An analysis is told which packages are outdated by its own install, also when others share theirs."""
+    run(caching, project(SAY))
+    result = caching.run(project(SAY), kind=JobType.ANALYZE)
+
+    assert "cache" not in result.detail
+    assert "outdated" in result.detail["analysis"]["dependencies"]
+    assert len(trees(larder)) == 1
