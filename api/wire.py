@@ -6,6 +6,7 @@ import contextlib
 import re
 import secrets
 import socket
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -167,6 +168,10 @@ def _block(stream: BinaryIO, wanted: int) -> bytes:
         raise BodyIncomplete("The body did not arrive in time.") from None
 
 
+#: struct linger of Linux: on, with no time.
+_RESET = struct.pack("ii", 1, 0)
+
+
 def forget_unread_body(environ: dict[str, Any]) -> None:
     """End the receiving side of the connection if a body was sent and not read to its end.
 
@@ -179,6 +184,8 @@ def forget_unread_body(environ: dict[str, Any]) -> None:
         return
     if not _is_read_away(environ):
         with contextlib.suppress(OSError):
+            # Closed with a reset: else a client that goes on sending waits for room that is never made.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             connection.shutdown(socket.SHUT_RD)
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import requests
 
 from api.server import ReadDeadline
 from tests.api_cases import UNKNOWN
@@ -86,6 +87,17 @@ def test_sent_giant(server: Server) -> None:
         assert answer.status == 413
         assert answer.seconds < 0.5
         assert is_closed(connection)
+
+
+def test_giant_of_a_plain_client(server: Server) -> None:
+    """A client that sends all of a large body before it listens is answered too, and does not hang."""
+    for _ in range(5):
+        began = time.monotonic()
+        url = f"http://127.0.0.1:{server.port}/api/jobs"
+        answer = requests.post(url, data=b" " * (16 << 20), headers=JSON, timeout=8)
+
+        assert answer.status_code == 413
+        assert time.monotonic() - began < 4
 
 
 def test_broken_chunks(server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 from typing import Any
 
 import pytest
@@ -38,6 +39,9 @@ class Connection:
     """Remembers whether its receiving side was ended."""
 
     ended = False
+
+    def setsockopt(self, level: int, option: int, value: bytes) -> None:
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER)
 
     def shutdown(self, _side: int) -> None:
         self.ended = True
