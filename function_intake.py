@@ -16,14 +16,14 @@ from pydantic import Field, ValidationError
 
 import allowance
 import calls
-import intake
+import form
 from calls import MAX_EVENT_BYTES, MAX_HANDLER, RUNTIMES, Call
 from errors import InvalidRequest, Mistake
 from jobs import JobType, Request
 from submission import Options
 from tree import Tree, file_mistakes, token
 
-Bounds = intake.Bounds
+Bounds = form.Bounds
 
 MAX_PACKAGES = 200
 _PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,100}[A-Za-z0-9])?(?:\[[A-Za-z0-9._,-]{1,100}\])?")
@@ -35,7 +35,7 @@ _SPECIFIER = re.compile(rf"(?:(?:===?|~=|!=|<=|>=|<|>) ?)?{_RELEASE}(?:, ?(?:===
 ANY = ("", "*")
 
 
-class VersionData(intake._Edge):
+class VersionData(form.Edge):
     """A function's code and how it is called."""
 
     runtime: Literal["node", "python"] = Field(description=f"one of {', '.join(RUNTIMES)}")
@@ -47,15 +47,15 @@ class VersionData(intake._Edge):
     install_scripts: bool = Field(default=False, description="true or false")
 
 
-class CallData(intake._Edge):
+class CallData(form.Edge):
     """What a version is called with."""
 
     event: Any = Field(None, description=f"JSON of at most {MAX_EVENT_BYTES:,} bytes")
     chat_id: str = Field(
         "",
-        max_length=intake.MAX_CHAT_ID,
+        max_length=form.MAX_CHAT_ID,
         pattern=r"^[^\x00-\x1f\x7f-\x9f]*$",
-        description=f"a string of at most {intake.MAX_CHAT_ID} characters, without control characters",
+        description=f"a string of at most {form.MAX_CHAT_ID} characters, without control characters",
     )
 
 
@@ -63,19 +63,19 @@ class FunctionData(VersionData, CallData):
     """A call with its code."""
 
 
-class VersionSubmission(intake.Submission):
+class VersionSubmission(form.Submission):
     """The body of PUT /api/functions/:name, as a submission."""
 
     data: VersionData  # type: ignore[assignment]  # of another kind than a project's
 
 
-class CallSubmission(intake.Submission):
+class CallSubmission(form.Submission):
     """The body of POST /api/functions/:name/invoke, as a submission."""
 
     data: CallData  # type: ignore[assignment]  # as above
 
 
-class FunctionSubmission(intake.Submission):
+class FunctionSubmission(form.Submission):
     """The body of POST /api/jobs for a function."""
 
     data: FunctionData  # type: ignore[assignment]  # of another kind than a project's
@@ -89,13 +89,13 @@ def parse(document: Mapping[str, Any], bounds: Bounds, attached: bool = False) -
     data: FunctionData = submission.data
     request = _request(submission, data)
     call = _call(data).with_event(data.event)
-    return replace(request, call=call, chat_id=data.chat_id), intake._options(submission)
+    return replace(request, call=call, chat_id=data.chat_id), form.options_of(submission)
 
 
 def version(body: bytes, bounds: Bounds, name: str) -> Request:
     """A version to keep under `name`; its number is still to come."""
     with _unwrapped():
-        submission = _checked(VersionSubmission, VersionData, _wrapped(intake.read_json(body), {"limits"}), bounds)
+        submission = _checked(VersionSubmission, VersionData, _wrapped(form.read_json(body), {"limits"}), bounds)
     data: VersionData = submission.data
     return replace(_request(submission, data), call=replace(_call(data), name=name))
 
@@ -105,7 +105,7 @@ def call_of(kept: Request, call: Call, body: bytes, bounds: Bounds) -> tuple[Req
 
     `call` is the version's own, with its package.
     """
-    document = _wrapped(intake.read_json(body) if body else {}, _OUTSIDE)
+    document = _wrapped(form.read_json(body) if body else {}, _OUTSIDE)
     with _unwrapped():
         submission = _checked(CallSubmission, CallData, document, bounds)
     data: CallData = submission.data
@@ -116,7 +116,7 @@ def call_of(kept: Request, call: Call, body: bytes, bounds: Bounds) -> tuple[Req
         call=call.with_event(data.event),
         limits={**kept.limits, **allowance.granted(submission.limits)},
     )
-    return asked, intake._options(submission)
+    return asked, form.options_of(submission)
 
 
 #: What a call may say beside its event, as a submission may.
@@ -142,31 +142,31 @@ def _unwrapped() -> Iterator[None]:
     raise InvalidRequest(mistakes)
 
 
-def _checked(model: type[Any], part: type[intake._Edge], document: Mapping[str, Any], bounds: Bounds) -> Any:
+def _checked(model: type[Any], part: type[form.Edge], document: Mapping[str, Any], bounds: Bounds) -> Any:
     """The submission in a document, once nothing is wrong with it."""
     mistakes: list[Mistake] = []
     try:
         submission = model.model_validate(document)
     except ValidationError as error:
-        mistakes += intake._field_mistakes(error, part)
+        mistakes += form.field_mistakes(error, part)
     else:
-        mistakes += intake._option_mistakes(submission, bounds.endpoints)
+        mistakes += form.option_mistakes(submission, bounds.endpoints)
         mistakes += allowance.mistakes(submission.limits, bounds.limits or {})
     if isinstance(data := document.get("data"), dict):
         mistakes += _data_mistakes(data, bounds)
     if mistakes:
-        raise InvalidRequest(intake._listed(mistakes))
+        raise InvalidRequest(form.listed(mistakes))
     return submission
 
 
 def _data_mistakes(data: dict[str, Any], bounds: Bounds) -> Iterator[Mistake]:
-    files, runtime = intake._map(data, "files"), data.get("runtime")
+    files, runtime = form.map_of(data, "files"), data.get("runtime")
     yield from file_mistakes("#/data/files", files, bounds.room)
-    yield from intake._env_mistakes(intake._map(data, "env"))
+    yield from form.env_mistakes(form.map_of(data, "env"))
     yield from _event_mistakes(data.get("event"))
     yield from _time_mistakes(data.get("timeoutMs"), bounds)
-    packages = intake._map(data, "dependencies")
-    yield from intake._dependency_mistakes(packages) if runtime != "python" else _package_mistakes(packages)
+    packages = form.map_of(data, "dependencies")
+    yield from form.dependency_mistakes(packages) if runtime != "python" else _package_mistakes(packages)
     yield from _handler_mistakes(data.get("handler"), runtime, files)
 
 
@@ -231,7 +231,7 @@ def _call(data: VersionData) -> Call:
 
 def _dependencies(data: VersionData) -> dict[str, dict[str, str]]:
     if data.runtime == "node":
-        return {name: packages for name, _, packages in intake._sections(data.dependencies) if packages}
+        return {name: packages for name, _, packages in form.sections(data.dependencies) if packages}
     exact = {name: _specifier(wanted) for name, wanted in data.dependencies.items()}
     return {"dependencies": exact} if exact else {}
 

@@ -17,7 +17,7 @@ from api.answers import PROBLEMS
 from api.batch import MAX_JOBS
 from api.described import OPERATIONS, PLACES
 from api.parameters import Answer, Operation, Parameter, Schema
-from intake import MAX_PACKAGES, MAX_VARIABLES, RETRIED, SECTIONS, Bounds, Submission
+from form import MAX_PACKAGES, MAX_VARIABLES, RETRIED, SECTIONS, Bounds, Submission
 from jobs import STEPS
 from origins import SOURCES
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from errors import InvalidRequest, Mistake
-from intake import MAX_MISTAKES, Bounds, parse
+from form import MAX_MISTAKES
+from intake import Bounds, parse
 from jobs import JobType, Request
 from npm import package_fault, version_fault
 from paths import path_fault

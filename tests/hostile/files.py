@@ -6,14 +6,14 @@ import io
 import json
 import tarfile
 
-import intake
+import form
 from jobs import JobType, Reason
 from tests.hostile.items import Item, Seen, perl, sh
 
 
 def pointer(path: str) -> str:
     """How a mistake names a file of the request."""
-    return intake._pointer("data", "projectFiles", path)
+    return form.pointer_to("data", "projectFiles", path)
 
 
 def only_good(seen: Seen) -> None:
