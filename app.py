@@ -78,7 +78,7 @@ def wsgi() -> Bottle:
     store = tasks.open_store(timeout_s=STORE_SECONDS, retries=0)
     require_lock(tasks.settings, store)
     tasks.huey.store = store  # a caller waits: submissions are as impatient as reads
-    upkeep.Reporter(store, tasks.tally).start()
+    upkeep.reporter(store, tasks.tally).start()
     return create_app(tasks.settings, store, tasks.shelf, tasks.submit, tally=tasks.tally)
 
 
@@ -146,11 +146,11 @@ def routes(settings: Settings, store: Store, shelf: Shelf, submit: Submit) -> Ro
     api = Api(settings, store, shelf, submit, watch)
     operate = Operations(store, shelf)
     delivered = Deliveries(store, settings.endpoints)
-    planned = Schedules(store, Clock(store, submit, api.bounds), api.bounds, settings.body_bytes)
+    planned = Schedules(store, Clock(store, submit, settings.bounds), settings.bounds, settings.body_bytes)
     health = Health(store, shelf, settings.min_free_disk)
     exposed = Exposition(store, shelf, VERSION)
     trees = Shelf(settings.data_dir / "functions")
-    named = Functions(store, trees, watch, api.submit, api.bounds, settings.body_bytes, settings.function_quota)
+    named = Functions(store, trees, watch, api.submit, settings.bounds, settings.body_bytes, settings.function_quota)
     bundles = Bundles(settings, store)
     previews = Previews(settings, store, shelf)
     keys = Keys(store)
@@ -215,7 +215,7 @@ def routes(settings: Settings, store: Store, shelf: Shelf, submit: Submit) -> Ro
         ("GET", "/api/openapi.json", description.json, "open"),
         ("GET", "/docs", description.page, "open"),
     ]
-    description.document = openapi.document(table, bounds(settings), VERSION, settings.max_wait)
+    description.document = openapi.document(table, settings.bounds, VERSION, settings.max_wait)
     return Routes(table, description.document, previews.lead)
 
 
@@ -225,11 +225,6 @@ def onlookers(settings: Settings, store: Store) -> tuple[Watch, Streams]:
     watch.onlooker = streams.tell
     AT_STOP.extend((watch.stop, streams.stop))
     return watch, streams
-
-
-def bounds(settings: Settings) -> intake.Bounds:
-    """What a submission may hold."""
-    return intake.Bounds(settings.max_files, settings.max_project_bytes, tuple(settings.endpoints), settings.allowance)
 
 
 class Description:
@@ -254,7 +249,7 @@ class Api:
     def __init__(self, settings: Settings, store: Store, shelf: Shelf, submit: Submit, watch: Watch) -> None:
         """Keep the parts; nothing is opened."""
         self._endpoints = tuple(settings.endpoints)
-        self.bounds = bounds(settings)
+        self._bounds = settings.bounds
         self._max_wait = settings.max_wait
         self._body_bytes = settings.body_bytes
         self._min_free_disk = settings.min_free_disk
@@ -295,7 +290,7 @@ class Api:
         seconds = self._wait_seconds()
         sent = self.sending.received()
         bring = self.sending.bring if sent.attached is None else lambda _: sent.attached
-        wanted, options = intake.parse(sent.body, self.bounds, bring, sent.attached is not None)
+        wanted, options = intake.parse(sent.body, self._bounds, bring, sent.attached is not None)
         with self._watch.place(seconds):
             taken = self.submit(wanted, self._identified(options, sent.digest))
             response.set_header("Location", f"/api/jobs/{taken.job.id}")
@@ -308,7 +303,7 @@ class Api:
         wire.require_json(request.environ)
         listed = batch.submissions(wire.read_body(request.environ, self._body_bytes))
         self._require_room()
-        check = functools.partial(intake.check, bounds=self.bounds, bring=self.sending.bring)
+        check = functools.partial(intake.check, bounds=self._bounds, bring=self.sending.bring)
         key = idempotency_key()
         identify = self._identified if not key else lambda options, digest: batch.keyed(options, key, digest)
         results = batch.submit(listed, check, identify, self._submit_all)

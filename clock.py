@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -20,6 +19,7 @@ from jobs import Reason, Request
 from store import Store, Submitted
 from submission import Options
 from timetable import Schedule
+from upkeep import Recurring
 
 log = logging.getLogger(__name__)
 
@@ -35,21 +35,8 @@ class Clock:
         self._store = store
         self._submit = submit
         self._bounds = bounds
-        self._every_s = every_s
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="clock", daemon=True)
-        self._starting = threading.Lock()
-
-    def start(self) -> None:
-        """Begin; does nothing if it was begun already."""
-        with self._starting:
-            if self._thread.ident is None:
-                self._thread.start()
-
-    def stop(self) -> None:
-        """End; a tick that is being made up is finished."""
-        self._stopping.set()
-        self._thread.join()
+        ticking = Recurring("schedule", self.tick, every_s)
+        self.start, self.stop = ticking.start, ticking.stop
 
     def tick(self) -> None:
         """Make the jobs of all ticks that are due now. Raises StoreUnavailable."""
@@ -60,15 +47,6 @@ class Clock:
     def run_now(self, schedule: Schedule, key: str) -> Submitted:
         """One job of a schedule beside its ticks. `key` tells one call from the next. Raises as parse and submit do."""
         return self._job(schedule, f"now-{key}")
-
-    def _work(self) -> None:
-        while not self._stopping.wait(self._every_s):
-            try:
-                self.tick()
-            except StoreUnavailable as error:
-                log.warning("no schedules: %s", error)
-            except Exception:
-                log.exception("schedules")
 
     def _run(self, schedule: Schedule, now_ms: int) -> None:
         ticks, next_ms = schedule.missed(now_ms)

@@ -36,6 +36,7 @@ from access import Conditions
 from allowance import Allowance, Range
 from errors import SetupError
 from events import DEFAULT_ENDPOINT, USUAL_EVENTS, Endpoint, Event
+from form import Bounds
 from jobs import Limits, Quota
 
 VERSION = "0.1.0"
@@ -646,6 +647,11 @@ class Settings(
     def egress(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The hosts that installs may reach beside the registries, and the private networks that they may be in."""
         return _words(self.egress_allow), _words(self.egress_private)
+
+    @property
+    def bounds(self) -> Bounds:
+        """What a submission may hold."""
+        return Bounds(self.max_files, self.max_project_bytes, tuple(self.endpoints), self.allowance)
 
     @property
     def allowance(self) -> Allowance:

@@ -24,7 +24,6 @@ from huey import crontab
 from huey.signals import SIGNAL_INTERRUPTED
 
 import config
-import intake
 import logs
 import retry
 import reuse
@@ -136,9 +135,6 @@ running: dict[str, Lease] = {}
 engine_away = threading.Event()
 
 
-bounds = intake.Bounds(settings.max_files, settings.max_project_bytes, tuple(settings.endpoints), settings.allowance)
-
-
 def facts() -> dict[str, Any]:
     """What this worker says of itself."""
     engine = "does not answer" if engine_away.is_set() else "answers"
@@ -155,7 +151,7 @@ def submit(request: Request, options: Options) -> Submitted:
     return taken
 
 
-clock = Clock(store, submit, bounds)
+clock = Clock(store, submit, settings.bounds)
 
 
 @huey.job_task(priority=5, retries=policy.attempts - 1, retry_delay=policy.base_s, retry_backoff=2)

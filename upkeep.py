@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -21,6 +20,41 @@ STEP = 100
 REPORT_S = 2.0
 
 
+class Recurring:
+    """Does one thing again and again, from a thread of its own, whatever becomes of it."""
+
+    def __init__(self, name: str, work: Callable[[], None], every_s: float) -> None:
+        """Nothing runs before start()."""
+        self._name = name
+        self._work = work
+        self._every_s = every_s
+        self._starting = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin; does nothing if it was begun already."""
+        with self._starting:
+            if self._thread.ident is None:
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End, after what is being done."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._work()
+            except StoreUnavailable as error:
+                log.warning("no %s: %s", self._name, error)
+            except Exception:
+                log.exception("the %s failed", self._name)
+            if self._stopping.wait(self._every_s):
+                return
+
+
 class Pulse:
     """Every few seconds, from a thread of its own: this worker lives, hands in its figures, and what is due happens.
 
@@ -34,39 +68,24 @@ class Pulse:
         self._store = store
         self._worker = worker
         self._slots = slots
-        self._every_s = every_s
         self._tally = tally
         self._facts = facts
         #: Whether this worker is to take no more jobs, as it heard at its last beat.
         self.drained = False
-        self._starting = threading.Lock()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="pulse", daemon=True)
-
-    def start(self) -> None:
-        """Begin; does nothing if it was begun already."""
-        with self._starting:
-            if self._thread.ident is None:
-                self._thread.start()
+        self._beats = Recurring("heartbeat", self._beat, every_s)
+        self.start = self._beats.start
 
     def stop(self) -> None:
         """End, and say that this worker is gone."""
-        self._stopping.set()
-        self._thread.join()
+        self._beats.stop()
         with suppress(StoreUnavailable):  # its heartbeat runs out by itself
             hand_in(self._store, self._tally)
             self._store.worker_gone(self._worker)
 
-    def _work(self) -> None:
-        while True:
-            try:
-                self.drained = self._store.heartbeat(self._worker, self._slots, self._facts())
-                self._store.tick()
-                hand_in(self._store, self._tally)
-            except StoreUnavailable as error:
-                log.warning("no heartbeat: %s", error)
-            if self._stopping.wait(self._every_s):
-                return
+    def _beat(self) -> None:
+        self.drained = self._store.heartbeat(self._worker, self._slots, self._facts())
+        self._store.tick()
+        hand_in(self._store, self._tally)
 
 
 class Footing:
@@ -95,24 +114,14 @@ class Footing:
                 self._asking.release()
 
 
-class Reporter:
-    """Hands in what a process has counted, every few seconds from a thread of its own."""
+def reporter(store: Store, tally: Tally) -> Recurring:
+    """Hands in what a process counts; what it has when it ends is lost."""
 
-    def __init__(self, store: Store, tally: Tally, every_s: float = REPORT_S) -> None:
-        """Nothing runs before start()."""
-        self._store = store
-        self._tally = tally
-        self._every_s = every_s
+    def report() -> None:
+        with suppress(StoreUnavailable):  # those who ask are told; the figures are kept for later
+            hand_in(store, tally)
 
-    def start(self) -> None:
-        """Begin; the thread ends with the process, and what it had then is lost."""
-        threading.Thread(target=self._work, name="reporter", daemon=True).start()
-
-    def _work(self) -> None:
-        while True:
-            time.sleep(self._every_s)
-            with suppress(StoreUnavailable):
-                hand_in(self._store, self._tally)
+    return Recurring("report", report, REPORT_S)
 
 
 def hand_in(store: Store, tally: Tally) -> None:
