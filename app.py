@@ -1,50 +1,42 @@
-"""The HTTP API: parse, call, answer. What a request means is decided in intake.py and store; no business logic here."""
+"""The HTTP API, put together: its routes and who may use them, and what is done around every request."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from bottle import Bottle, HTTPError, request, response
 
-import intake
 import upkeep
-from api import batch, joblog, meter, openapi, outflow, reference, wire
-from api.answers import answering, created, file_answer, idempotency_key, json_answer, now, problem
+from api import joblog, openapi, reference, wire
+from api.answers import answering, json_answer, problem
 from api.browsers import Origins
 from api.bundle import Bundles
 from api.deliveries import Deliveries
 from api.exposition import Exposition
 from api.functions import Functions
-from api.guard import Guard, caller, own
+from api.guard import Guard
 from api.handover import AT_STOP
 from api.health import Health
+from api.jobs import Jobs, Submit
 from api.keys import Keys
 from api.listing import Listing
 from api.live import Live
 from api.operations import Operations
 from api.preview import Previews
-from api.query import Query
 from api.schedules import Schedules
-from api.sending import Sending
 from api.streams import Streams
 from api.watch import Watch
 from artifacts import Shelf
 from clock import Clock
 from config import VERSION, Settings
-from earlier import Earlier
-from errors import ArtifactNotFound, ChefError, DiskLow, StoreUnavailable
-from inbox import Inbox
-from jobs import Artifact, Job, Request, Status, iso
+from errors import StoreUnavailable
 from metrics import Tally
-from store import Store, Submitted
-from submission import Options
+from store import Store
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +58,6 @@ UNROUTED = {
 
 #: What is taken for a job's id: anything but the names that stand at its place.
 JOB_ID = r"<job_id:re:(?!(?:batch|replay)(?:/|$))[^/]+>"
-
-Submit = Callable[[Request, Options], Submitted]
 
 
 def wsgi() -> Bottle:
@@ -143,20 +133,20 @@ def routes(settings: Settings, store: Store, shelf: Shelf, submit: Submit) -> Ro
     """The parts of the API, put together; nothing is opened."""
     watch, streams = onlookers(settings, store)
     log_of, listing, live = joblog.JobLogs(store), Listing(store), Live(store, watch, streams)
-    api = Api(settings, store, shelf, submit, watch)
+    taken = Jobs(settings, store, shelf, submit, watch)
     operate = Operations(store, shelf)
     delivered = Deliveries(store, settings.endpoints)
     planned = Schedules(store, Clock(store, submit, settings.bounds), settings.bounds, settings.body_bytes)
-    health = Health(store, shelf, settings.min_free_disk)
+    health = Health(store, shelf, settings.min_free_disk, settings.endpoints)
     exposed = Exposition(store, shelf, VERSION)
     trees = Shelf(settings.data_dir / "functions")
-    named = Functions(store, trees, watch, api.submit, settings.bounds, settings.body_bytes, settings.function_quota)
+    named = Functions(store, trees, watch, taken.submit, settings.bounds, settings.body_bytes, settings.function_quota)
     bundles = Bundles(settings, store)
     previews = Previews(settings, store, shelf)
     keys = Keys(store)
     description = Description()
     table: list[openapi.Route] = [
-        ("GET", "/", api.about, "open"),
+        ("GET", "/", health.about, "open"),
         ("GET", "/livez", health.live, "open"),
         ("GET", "/readyz", health.ready, "open"),
         ("GET", "/api/health", health.health, "open"),
@@ -164,19 +154,19 @@ def routes(settings: Settings, store: Store, shelf: Shelf, submit: Submit) -> Ro
         ("POST", "/api/workers/<worker>/drain", health.drain, "operate all"),
         ("POST", "/api/workers/<worker>/resume", health.resume, "operate all"),
         ("GET", "/metrics", exposed.metrics, "operate all"),
-        ("GET", "/api/stats", api.stats, "read"),
-        ("POST", "/api/jobs", api.create_job, "submit"),
-        ("PUT", "/api/uploads", api.sending.upload, "submit"),
+        ("GET", "/api/stats", health.stats, "read"),
+        ("POST", "/api/jobs", taken.create_job, "submit"),
+        ("PUT", "/api/uploads", taken.sending.upload, "submit"),
         ("GET", "/api/jobs", listing.jobs, "read"),
-        ("POST", "/api/jobs/batch", api.create_jobs, "submit"),
-        ("GET", "/api/jobs/<job_id>", api.job, "read"),
+        ("POST", "/api/jobs/batch", taken.create_jobs, "submit"),
+        ("GET", "/api/jobs/<job_id>", taken.job, "read"),
         ("GET", "/api/jobs/<job_id>/logs", log_of.log, "read"),
         ("GET", "/api/jobs/<job_id>/events", live.of_job, "read"),
         ("GET", "/api/events", live.of_all, "read"),
-        ("GET", "/api/jobs/<job_id>/artifacts", api.artifacts, "read"),
-        ("GET", "/api/jobs/<job_id>/artifacts.tar.gz", api.archive, "read"),
-        ("GET", "/api/jobs/<job_id>/artifacts.zip", api.zip_archive, "read"),
-        ("GET", r"/api/jobs/<job_id>/artifacts/<path:re:[\s\S]+>", api.artifact, "read"),
+        ("GET", "/api/jobs/<job_id>/artifacts", taken.artifacts, "read"),
+        ("GET", "/api/jobs/<job_id>/artifacts.tar.gz", taken.archive, "read"),
+        ("GET", "/api/jobs/<job_id>/artifacts.zip", taken.zip_archive, "read"),
+        ("GET", r"/api/jobs/<job_id>/artifacts/<path:re:[\s\S]+>", taken.artifact, "read"),
         ("GET", "/api/jobs/<job_id>/bundle", bundles.bundle, "submit"),
         ("POST", "/api/jobs/<job_id>/preview", previews.make, "read"),
         ("GET", "/preview/<ticket>", previews.show, "open"),
@@ -241,184 +231,6 @@ class Description:
         response.content_type = "text/html; charset=utf-8"
         response.set_header("Content-Security-Policy", reference.POLICY)
         return reference.page(self.document)
-
-
-class Api:
-    """One method for each route, in the order of the table above."""
-
-    def __init__(self, settings: Settings, store: Store, shelf: Shelf, submit: Submit, watch: Watch) -> None:
-        """Keep the parts; nothing is opened."""
-        self._endpoints = tuple(settings.endpoints)
-        self._bounds = settings.bounds
-        self._max_wait = settings.max_wait
-        self._body_bytes = settings.body_bytes
-        self._min_free_disk = settings.min_free_disk
-        self._keep_ms = int(settings.keep_days * 86_400_000)
-        self._keep_bytes = settings.keep_bytes
-        self._same_request = settings.same_request_is_same_job
-        self._store = store
-        self._shelf = shelf
-        self._submit = submit
-        #: How jobs and their projects arrive.
-        self.sending = Sending(
-            settings,
-            Inbox(settings.uploads_dir, settings.keep_upload_s, settings.uploads_max_bytes),
-            Earlier(store, shelf),
-            self._require_room,
-        )
-        self._watch = watch
-        self._logs = joblog.JobLogs(store)
-
-    def about(self) -> bytes:
-        """What answers here."""
-        return json_answer({"service": "Chef Workers", "version": VERSION, "status": "running", "timestamp": now()})
-
-    def stats(self) -> bytes:
-        """How many of the caller's jobs are in each state, per queue, and which queues are closed and why."""
-        body = {"timestamp": now(), **self._store.closures().to_json()}
-        if caller().sees_all:
-            webhooks = {name: lane.to_json() for name, lane in self._store.lanes(self._endpoints).items()}
-            body |= {"queues": self._store.stats(), "counters": self._store.counters(), "webhooks": webhooks}
-        else:
-            queues, counters = self._store.tenant_figures(caller().tenant)
-            body |= {"queues": queues, "counters": counters}
-        return json_answer(body)
-
-    @meter.counting
-    def create_job(self) -> bytes:
-        """Take a submission: 201 for a new job, which is stored then; 200 if it means one that is there already."""
-        seconds = self._wait_seconds()
-        sent = self.sending.received()
-        bring = self.sending.bring if sent.attached is None else lambda _: sent.attached
-        wanted, options = intake.parse(sent.body, self._bounds, bring, sent.attached is not None)
-        with self._watch.place(seconds):
-            taken = self.submit(wanted, self._identified(options, sent.digest))
-            response.set_header("Location", f"/api/jobs/{taken.job.id}")
-            shown = self._ended(taken.job.id, seconds).to_json() if seconds else created(taken.job)
-        return json_answer(shown, 201 if taken.created else 200)
-
-    def create_jobs(self) -> bytes:
-        """Take up to a hundred submissions: 200, and for each what it would have been answered alone."""
-        Query().check()
-        wire.require_json(request.environ)
-        listed = batch.submissions(wire.read_body(request.environ, self._body_bytes))
-        self._require_room()
-        check = functools.partial(intake.check, bounds=self._bounds, bring=self.sending.bring)
-        key = idempotency_key()
-        identify = self._identified if not key else lambda options, digest: batch.keyed(options, key, digest)
-        results = batch.submit(listed, check, identify, self._submit_all)
-        return json_answer({"results": results, "created": sum(each["httpStatus"] == 201 for each in results)})
-
-    def _submit_all(self, checked: list[batch.Checked]) -> list[Submitted | ChefError]:
-        owner = caller().owner
-        return self._store.submit_all([(wanted, dataclasses.replace(each, tenant=owner)) for wanted, each in checked])
-
-    def submit(self, wanted: Request, options: Options) -> Submitted:
-        """Take a caller's job in, if there is room on the disk. Raises DiskLow, and what tasks.submit raises."""
-        self._require_room()
-        taken = self._submit(wanted, dataclasses.replace(options, tenant=caller().owner, rates=meter.due()))
-        meter.tell(taken.taken)
-        return taken
-
-    def job(self, job_id: str) -> bytes:
-        """The record of a job; of one that waits, also why."""
-        asked = Query()
-        seconds, included = asked.wait_seconds(self._max_wait), asked.words("include", ("logs", "result"))
-        asked.check()
-        job = self._job(job_id)
-        if seconds and not job.status.is_final:
-            with self._watch.place(seconds):
-                job = self._ended(job_id, seconds)
-        record = job.to_json()
-        if job.status is Status.PENDING and (waiting := self._store.waiting(job_id)):
-            record["waiting"] = waiting.to_json()
-        if "logs" in included:
-            record["logs"]["text"] = self._logs.end_of(job)
-        return json_answer(record)
-
-    def artifacts(self, job_id: str) -> bytes:
-        """What the job produced, with where to get it and until when; and how much all jobs keep, of what they may."""
-        job = self._job(job_id)
-        base = f"/api/jobs/{job.id}/artifacts/"
-        listed = [
-            {**artifact, "type": wire.content_type(artifact["path"]), "href": base + quote(artifact["path"])}
-            for artifact in job.artifacts
-        ]
-        total = sum(artifact["size"] for artifact in job.artifacts)
-        kept = {"keptBytes": self._kept_bytes(), "quotaBytes": self._keep_bytes or None}
-        expires = iso(job.finished_ms + self._keep_ms) if self._keep_ms and job.finished_ms else None
-        return json_answer({"jobId": job.id, "artifacts": listed, "totalBytes": total, "expiresAt": expires, **kept})
-
-    def _kept_bytes(self) -> int:
-        who = caller()
-        return self._store.kept_bytes() if who.sees_all else self._store.tenant_figures(who.tenant)[1].get("bytes", 0)
-
-    def archive(self, job_id: str) -> Iterable[bytes]:
-        """All artifacts as one compressed tar file, made while it is sent."""
-        job = self._job(job_id)
-        blocks = self._shelf.tar_gz(job.id, job.fence, _kept(job))
-        return _attached(blocks, f"{job.id}.tar.gz", "application/gzip")
-
-    def zip_archive(self, job_id: str) -> Iterable[bytes]:
-        """The same as a zip."""
-        job = self._job(job_id)
-        return _attached(self._shelf.zip(job.id, job.fence, _kept(job)), f"{job.id}.zip", "application/zip")
-
-    def artifact(self, job_id: str, path: str) -> Iterable[bytes]:
-        """One file, or the range of it that is asked for; 304 if the caller has it."""
-        job = self._job(job_id)
-        found = next((artifact for artifact in job.artifacts if artifact["path"] == path), None)
-        if found is None:
-            raise ArtifactNotFound(f"Job {job.id} has no artifact of this path.")
-        etag = f'"{found["sha256"]}"'
-        response.set_header("ETag", etag)
-        response.set_header("Cache-Control", "private, no-cache")
-        if wire.is_unchanged(request.get_header("If-None-Match", ""), etag):
-            response.status = 304
-            return []
-        response.set_header("Content-Disposition", wire.attachment(path))
-        return file_answer(self._shelf.open_file(job.id, job.fence, found["sha256"]), path, found["size"], etag)
-
-    def _require_room(self) -> None:
-        """Refuse new jobs before the disk is full: Redis ends when it cannot sync, and takes running jobs with it."""
-        free = self._shelf.free_bytes()
-        if free < self._min_free_disk:
-            room = (
-                f"The disk has {free >> 20:,} MB left, less than the {self._min_free_disk >> 20:,} MB of MIN_FREE_DISK"
-            )
-            raise DiskLow(f"{room}; no new jobs until some were removed.")
-
-    def _identified(self, options: Options, digest: str) -> Options:
-        """With what tells this submission from others: the caller's key, or else the body's `digest`."""
-        key = idempotency_key()
-        if not key:
-            return dataclasses.replace(options, fingerprint=digest if self._same_request else "")
-        return dataclasses.replace(options, idempotency_key=key, body_hash=digest)
-
-    def _wait_seconds(self) -> int:
-        asked = Query()
-        seconds = asked.wait_seconds(self._max_wait)
-        asked.check()
-        return seconds
-
-    def _ended(self, job_id: str, seconds: int) -> Job:
-        """The job once it has ended, or as it is when the time is over."""
-        response.set_header("Preference-Applied", f"wait={seconds}")
-        return self._watch.end_of(job_id, seconds)
-
-    def _job(self, job_id: str) -> Job:
-        return own(self._store, job_id)
-
-
-def _kept(job: Job) -> list[Artifact]:
-    return [Artifact(**artifact) for artifact in job.artifacts]
-
-
-def _attached(blocks: Iterable[bytes], name: str, media_type: str) -> Iterable[bytes]:
-    """`blocks` as a file that a browser saves."""
-    response.content_type = media_type
-    response.set_header("Content-Disposition", wire.attachment(name))
-    return outflow.downloads.hold(blocks)
 
 
 def _unrouted(error: HTTPError) -> bytes:

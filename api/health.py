@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooSlow
 from dataclasses import dataclass
@@ -51,9 +51,10 @@ class Finding:
 class Health:
     """One method for each route."""
 
-    def __init__(self, store: Store, shelf: Shelf, min_free_disk: int) -> None:
-        """Keep the parts; nothing is opened. `min_free_disk` in bytes."""
+    def __init__(self, store: Store, shelf: Shelf, min_free_disk: int, endpoints: Iterable[str]) -> None:
+        """Keep the parts; nothing is opened. `min_free_disk` in bytes; `endpoints` name the receivers."""
         self._store = store
+        self._endpoints = tuple(endpoints)
         self._shelf = shelf
         self._min_free_disk = min_free_disk
         self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="health")
@@ -67,6 +68,21 @@ class Health:
             "disk": self._disk,
             "memory": _memory,
         }
+
+    def about(self) -> bytes:
+        """What answers here."""
+        return json_answer({"service": "Chef Workers", "version": VERSION, "status": "running", "timestamp": now()})
+
+    def stats(self) -> bytes:
+        """How many of the caller's jobs are in each state, per queue, and which queues are closed and why."""
+        body = {"timestamp": now(), **self._store.closures().to_json()}
+        if caller().sees_all:
+            webhooks = {name: lane.to_json() for name, lane in self._store.lanes(self._endpoints).items()}
+            body |= {"queues": self._store.stats(), "counters": self._store.counters(), "webhooks": webhooks}
+        else:
+            queues, counters = self._store.tenant_figures(caller().tenant)
+            body |= {"queues": queues, "counters": counters}
+        return json_answer(body)
 
     def live(self) -> bytes:
         """This process answers; nothing else is asked."""
@@ -189,9 +205,15 @@ class Health:
 
     def _disk(self) -> Finding:
         free = self._shelf.free_bytes()
-        room = f"The disk has {free >> 20:,} MB left, less than the {self._min_free_disk >> 20:,} MB of MIN_FREE_DISK"
-        return Finding(f"{room}; no new jobs until some were removed." if free < self._min_free_disk else "",
-                       figures={"freeBytes": free})  # fmt: skip
+        return Finding(shortage(free, self._min_free_disk), figures={"freeBytes": free})
+
+
+def shortage(free: int, least: int) -> str:
+    """Why a disk with `free` bytes takes no new jobs, if it does not."""
+    if free >= least:
+        return ""
+    room = f"The disk has {free >> 20:,} MB left, less than the {least >> 20:,} MB of MIN_FREE_DISK"
+    return f"{room}; no new jobs until some were removed."
 
 
 def _memory() -> Finding:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,12 +96,12 @@ def _answer(status: str, answer: dict[str, Any]) -> str:
 def _example(content: dict[str, Any]) -> str:
     if "examples" not in content:
         return ""
-    return f"<pre>{_text(_shown(content['examples']['example']['value']))}</pre>"
+    return f"<pre>{html.escape(_shown(content['examples']['example']['value']))}</pre>"
 
 
 def _schemas(document: dict[str, Any]) -> str:
     listed = "".join(
-        f"<details><summary><code>{_text(name)}</code></summary><pre>{_text(_shown(schema))}</pre></details>"
+        f"<details><summary><code>{_text(name)}</code></summary><pre>{html.escape(_shown(schema))}</pre></details>"
         for name, schema in sorted(document["components"]["schemas"].items())
     )
     return f'<h2 id="models">Models</h2>{listed}'
@@ -111,7 +112,8 @@ def _slug(name: str) -> str:
 
 
 def _text(text: str) -> str:
-    return html.escape(text)
+    """Text as HTML; what stands between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def _shown(value: Any) -> str:

@@ -103,6 +103,8 @@ def test_page(api: Client, document: dict[str, Any]) -> None:
 
     assert page.fetched == []
     assert page.headings == len(OPERATIONS)
+    assert "<code>host_refused</code>" in answer.text
+    assert "`host_refused`" not in answer.text
     assert f"'{reference.STYLE_HASH}'" in answer.headers["Content-Security-Policy"]
     assert "script" not in answer.headers["Content-Security-Policy"]
     assert f"<style>{reference.STYLE}</style>" in answer.text
