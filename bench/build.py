@@ -89,23 +89,17 @@ def service(folder: Path) -> Iterator[str]:
     with private_server(folder) as server:
         # A prefix of its own: services of one name on one engine would sweep up each other's containers.
         ours = {"DATA_DIR": str(folder), "REDIS_URL": server.url(0), "REDIS_PREFIX": unique_prefix()}
-        with running(
-            config.load({**ours, "MAX_CONCURRENT_WORKERS": "1"}), measure.say, port=0, log=folder / "log"
-        ) as up:
+        settings = config.load({**ours, "MAX_CONCURRENT_WORKERS": "1"})
+        with running(settings, measure.say, port=0, log=folder / "log") as up:
             yield up.url
-        used = docker.from_env()
-        for volume in used.volumes.list(filters={"label": f"{dependencies.LABEL}.service={up_name(ours)}"}):
-            volume.remove(force=True)  # nobody would find them again
-        used.close()
+        kept = {"label": f"{dependencies.LABEL}.service={settings.service}"}
+        with contextlib.closing(docker.from_env()) as engine:
+            for volume in engine.volumes.list(filters=kept):
+                volume.remove(force=True)  # nobody would find them again
 
 
-def up_name(variables: Mapping[str, str]) -> str:
-    """What the service of these variables is called at the engine."""
-    return config.load(variables).service
-
-
-def builds_table(measured: Mapping[str, list[Times]]) -> str:
-    """Medians, spread, and the ratio to the first line."""
+def builds_table(measured: Mapping[str, list[Times]], first: str = "floor") -> str:
+    """Medians, spread, and the ratio to the first line, which is called `first`."""
     floor = statistics.median(times.total for times in next(iter(measured.values())))
     rows = [
         [
@@ -118,7 +112,7 @@ def builds_table(measured: Mapping[str, list[Times]]) -> str:
         ]
         for name, turns in measured.items()
     ]
-    return measure.table("examples/react-app | total s | × floor | install s | build s | rest s", rows)
+    return measure.table(f"examples/react-app | total s | × {first} | install s | build s | rest s", rows)
 
 
 def overhead_table(records: list[dict[str, Any]], alone: Mapping[str, list[float]]) -> str:

@@ -9,7 +9,6 @@ proxy and the collector around it.
 from __future__ import annotations
 
 import shutil
-import statistics
 import tempfile
 import time
 from collections.abc import Iterable
@@ -21,7 +20,7 @@ import docker
 import config
 import demo
 from bench import measure
-from bench.build import LONGEST_S, Times, copy_example, limits
+from bench.build import LONGEST_S, Times, builds_table, copy_example, limits
 from errors import SetupError
 from executor import Executor, Wish, house
 from executor.images import NODE, Images
@@ -52,23 +51,7 @@ def run(rounds: int) -> str:
         measured = measure.in_turns(rounds, contenders)
         for executor in executors.values():
             executor.close()
-    return table(measured)
-
-
-def table(measured: dict[str, list[Times]]) -> str:
-    """Medians, spread, and the ratio to the first line."""
-    floor = statistics.median(times.total for times in next(iter(measured.values())))
-    rows = [
-        [
-            name,
-            measure.spread((times.total for times in turns), 2),
-            f"{statistics.median(times.total for times in turns) / floor:.2f}",
-            measure.spread((times.install for times in turns), 2),
-            measure.spread((times.build for times in turns), 2),
-        ]
-        for name, turns in measured.items()
-    ]
-    return measure.table("examples/react-app | total s | × plain | install s | build s", rows)
+    return builds_table(measured, "plain")
 
 
 def plain(image: str, folder: Path, parent: str) -> Times:
