@@ -20,7 +20,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from urllib3.exceptions import HTTPError
 
 from errors import EngineFault, RunStopped
-from executor.spec import LABEL, Tenancy
+from executor.spec import LABEL, Tenancy, name_of
 from jobs import Reason
 
 log = logging.getLogger(__name__)
@@ -134,8 +134,11 @@ class Engine:
         with translated("list containers and volumes"):
             containers = self.api.containers(all=True, filters=filters)
             volumes = self.api.volumes(filters=filters)["Volumes"] or []
-        removed = [self._remove_container(found) for found in containers if doomed(*_owner(found))]
-        removed += [self._remove_volume(found) for found in volumes if doomed(*_owner(found))]
+        lost = [found for found in containers if doomed(*_owner(found))]
+        removed = [self._remove_container(found) for found in lost]
+        names = dict.fromkeys(found["Name"] for found in volumes if doomed(*_owner(found)))
+        names |= dict.fromkeys(mount["Name"] for found in lost for mount in found["Mounts"] if _is_own(mount, found))
+        removed += [self._remove_volume(name) for name in names]
         return [name for name in removed if name]
 
     def unstick(self, prefix: str) -> bool:
@@ -149,8 +152,8 @@ class Engine:
         name = found["Names"][0].lstrip("/")
         return self._removed(name, lambda: self.api.remove_container(found["Id"], force=True, v=True))
 
-    def _remove_volume(self, found: dict[str, Any]) -> str | None:
-        return self._removed(found["Name"], lambda: self.api.remove_volume(found["Name"], force=True))
+    def _remove_volume(self, name: str) -> str | None:
+        return self._removed(name, lambda: self.api.remove_volume(name))
 
     def _removed(self, name: str, remove: Callable[[], None]) -> str | None:
         try:
@@ -372,6 +375,14 @@ def translated(what: str, reason: Reason = Reason.RUNTIME_UNAVAILABLE) -> Iterat
         raise EngineFault(reason, f"{what}: the Docker Engine refuses: {error.explanation or error}") from error
     except ENGINE_ERRORS as error:
         raise EngineFault(Reason.RUNTIME_UNAVAILABLE, f"{what}: the Docker Engine does not answer: {error}") from error
+
+
+def _is_own(mount: dict[str, Any], found: dict[str, Any]) -> bool:
+    """True for the workspace of a container.
+
+    One that the engine made by itself, because the workspace was gone when the container came, has no label.
+    """
+    return mount.get("Name") == name_of(*_owner(found))
 
 
 def _owner(found: dict[str, Any]) -> tuple[str, int]:

@@ -40,6 +40,11 @@ ENVIRONMENT: dict[str, str] = {
 _UNPACK = '/usr/bin/head -c "$0" | /usr/bin/env -i /bin/tar -x -C /work -f - && exec "$@" </dev/null'
 
 
+def name_of(job_id: str, fence: int) -> str:
+    """What the containers and the volume of one attempt are called, the containers with a number behind."""
+    return f"cw-{job_id}-{fence}"
+
+
 @dataclass(frozen=True, slots=True)
 class Tenancy:
     """Whose containers and volume these are, and when they are surely over (Unix s). `fence` numbers the attempt."""
@@ -58,7 +63,7 @@ class Tenancy:
     @property
     def name(self) -> str:
         """Prefix of the containers' names, and the name of the volume."""
-        return f"cw-{self.job_id}-{self.fence}"
+        return name_of(self.job_id, self.fence)
 
     @property
     def labels(self) -> dict[str, str]:

@@ -13,7 +13,7 @@ import pytest
 
 from errors import EngineFault, RunStopped
 from executor import EgressRules, Executor
-from executor.images import Images
+from executor.images import NODE, Images
 from executor.spec import LABEL
 from jobs import Conclusion, JobType, Phase, Reason
 from tests.engine_cases import ENGINE_URL, SERVICE, Bench, Recorder
@@ -277,6 +277,22 @@ def test_sweep(bench: Bench) -> None:
     assert (kept, removed) == ([], [f"cw-test-{job.id}"])
     for name in ("stranger", "other-service"):
         bench.client.api.remove_volume(f"{name}-{job.id}")
+
+
+def test_sweep_of_a_late_container(bench: Bench, images: Images) -> None:
+    """A container that was made when its workspace was removed already has brought one without a label: both go."""
+    job = bench.job()
+    labels = {LABEL: "1", f"{LABEL}.service": SERVICE, f"{LABEL}.job": job.id, f"{LABEL}.attempt": "4"}
+    name = f"cw-{job.id}-4"
+    mounts = [{"Type": "volume", "Source": name, "Target": "/work"}]
+    image = images.ensure(bench.client, NODE)
+    body = {"Image": image, "Cmd": ["true"], "Labels": labels, "HostConfig": {"Mounts": mounts}}
+    bench.client.api.create_container_from_config(body, f"{name}-1")  # type: ignore[no-untyped-call]
+
+    removed = bench.executor.sweep(lambda job_id, _: job_id != job.id)
+
+    assert removed == [f"{name}-1", name]
+    assert name not in [volume["Name"] for volume in bench.client.api.volumes()["Volumes"] or []]
 
 
 def test_several_at_once(bench: Bench) -> None:
