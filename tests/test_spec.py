@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from executor.spec import MAX_SLOTS, SECCOMP, House, Step, Tenancy, container, volume
+from executor.spec import MAX_SLOTS, SECCOMP, House, Mount, Step, Tenancy, container, volume
 from jobs import Limits
 
 LIMITS = Limits(memory_bytes=512 << 20, cpus=1.5, pids=256, total_s=300, install_s=180, command_s=240)
@@ -108,6 +108,18 @@ def test_keeper_container() -> None:
 
     assert differences(keeper) == stdin | {"Mounts", "VolumesFrom", "Memory", "MemorySwap", "CpuQuota"}
     assert container(keeper, TENANCY, LIMITS, DISK)["HostConfig"]["VolumesFrom"] == ["proxy:ro"]
+
+
+def test_shared_volumes() -> None:
+    """A volume beside the workspace is read-only, unless it is given to code of ours to be filled."""
+    shared = replace(STEP, mounts=(Mount("deps", "/deps"),))
+    filled = replace(STEP, workspace=False, mounts=(Mount("deps", "/work", writable=True),), trusted=True)
+
+    assert differences(shared) == {"Mounts"}
+    _, mount = container(shared, TENANCY, LIMITS, DISK)["HostConfig"]["Mounts"]
+    assert mount == {"Type": "volume", "Source": "deps", "Target": "/deps", "ReadOnly": True}
+    (mount,) = container(filled, TENANCY, LIMITS, DISK)["HostConfig"]["Mounts"]
+    assert mount["ReadOnly"] is False
 
 
 def test_workspace_in_memory() -> None:
