@@ -283,3 +283,60 @@ def test_stopped_while_testing(bench: Bench) -> None:
 
     assert result.conclusion is Conclusion.TIMEOUT
     assert not {"tests", "reportInvalid", "selfReported"} & set(result.detail)
+
+
+def said(bench: Bench, files: dict[str, str], command: str) -> Any:
+    """What a tool prints in its own JSON, whatever it finds."""
+    watch = Recorder()
+    result = bench.run(files, command=f"{command} || true", limits=LIMITS, watch=watch)
+    assert result.conclusion is Conclusion.SUCCESS, result.message
+    (line,) = (line for line in watch.text("stdout").splitlines() if line.startswith(("[{", "{")))
+    return json.loads(line)
+
+
+def test_eslint_as_it_says_itself(bench: Bench) -> None:
+    """Every finding is what ESLint's own JSON has, field by field."""
+    files = example("eslint-app")
+    told = [
+        {
+            "file": each["filePath"].removeprefix("/work/project/"),
+            "line": found["line"],
+            "column": found["column"],
+            "rule": found["ruleId"],
+            "severity": {1: "warning", 2: "error"}[found["severity"]],
+            "message": found["message"],
+        }
+        for each in said(bench, files, "eslint . --format json")
+        for found in each["messages"]
+    ]
+    lint = bench.run(files, kind=JobType.LINT, limits=LIMITS).detail["lint"]
+
+    assert sorted(lint["issues"], key=str) == sorted(told, key=str)
+    assert lint["errors"] == sum(found["severity"] == "error" for found in told)
+
+
+@pytest.mark.parametrize("runner", ["vitest", "jest"])
+def test_cases_as_the_runner_says_itself(bench: Bench, runner: str) -> None:
+    """Every case is what the runner's own JSON has: name, file and status; and so are the counts."""
+    start = {
+        "vitest": "import { describe, it, expect } from 'vitest'\nimport { sum } from './sum.js'",
+        "jest": "const { sum } = require('./sum')",
+    }[runner]
+    source = {"vitest": SUM, "jest": "exports.sum = (a, b) => a + b"}[runner]
+    manifest: dict[str, Any] = {
+        "scripts": {"test": runner},
+        "devDependencies": {runner: {"vitest": "^4", "jest": "^30"}[runner]},
+    }
+    manifest |= {"type": "module"} if runner == "vitest" else {}
+    files = {"package.json": json.dumps(manifest), "sum.js": source, "sum.test.js": start + CASES}
+    own = said(bench, files, {"vitest": "vitest run --reporter=json", "jest": "jest --json"}[runner])
+    tests = bench.run(files, kind=JobType.TEST, limits=LIMITS).detail["tests"]
+
+    states = {"passed": "passed", "failed": "failed", "skipped": "skipped", "pending": "skipped", "todo": "skipped"}
+    told = sorted(
+        (case["fullName"], each["name"].removeprefix("/work/project/"), states[case["status"]])
+        for each in own["testResults"]
+        for case in each["assertionResults"]
+    )
+    assert sorted((case["name"], case["file"], case["status"]) for case in tests["cases"]) == told
+    assert counts(tests)[:3] == (own["numTotalTests"], own["numPassedTests"], own["numFailedTests"])
