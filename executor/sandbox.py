@@ -137,7 +137,9 @@ class Engine:
         lost = [found for found in containers if doomed(*_owner(found))]
         removed = [self._remove_container(found) for found in lost]
         names = dict.fromkeys(found["Name"] for found in volumes if doomed(*_owner(found)))
-        names |= dict.fromkeys(mount["Name"] for found in lost for mount in found["Mounts"] if _is_own(mount, found))
+        names |= dict.fromkeys(
+            mount["Name"] for found in lost for mount in found.get("Mounts", ()) if _is_own(mount, found)
+        )
         removed += [self._remove_volume(name) for name in names]
         return [name for name in removed if name]
 

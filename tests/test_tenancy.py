@@ -146,7 +146,9 @@ class World:
         self.owner = key_of(store, "acme")
         (delivery, *_) = store.deliveries_of(done.id)
         self.names = {"done": done.id, "dead": dead.id, "delivery": delivery.delivery.id, "key": self.key_id}
-        planned = Schedule("sched-1", SUBMISSION, tenant="acme", every_s=60, created_ms=1, next_ms=9_000_000_000_000)
+        planned = Schedule(
+            "sched-theirs", SUBMISSION, tenant="acme", every_s=60, created_ms=1, next_ms=9_000_000_000_000
+        )
         store.add_schedule(planned)
         self.names["schedule"] = planned.id
         call = Call("node", "index.mjs", "handler", name="acme/days-of-acme", version=1)
