@@ -42,7 +42,7 @@ METRICS: dict[str, Metric] = {
     "webhook_deliveries": Metric("counter", "Tries to deliver a webhook.", ("endpoint", "outcome")),
     # counted by the processes
     "job_phase_seconds": Metric("histogram", "One phase of a run.", ("type", "phase")),
-    "container_start_seconds": Metric("histogram", "Creating and starting a container.", ("path",)),
+    "container_start_seconds": Metric("histogram", "Getting a sandbox that waited, or making one.", ("path",)),
     "cache_hits": Metric("counter", "What did not have to be done again.", ("kind",)),
     "cache_misses": Metric("counter", "What had to be done.", ("kind",)),
     "docker_errors": Metric("counter", "Runs that the Docker Engine failed.", ("reason",)),

@@ -107,7 +107,7 @@ executor = Executor(
     Images(settings.data_dir / "images"),
     service=settings.service,
     rules=EgressRules(*settings.egress),
-    wish=Wish(settings.sandbox_runtime, settings.worker_workspace, settings.max_concurrent_workers),
+    wish=Wish(settings.sandbox_runtime, settings.worker_workspace, settings.max_concurrent_workers, settings.parked),
     tally=tally,
     larder=Larder(
         settings.data_dir / "dependencies", settings.dependency_cache_bytes, settings.dependency_cache_days * 86_400
@@ -138,7 +138,8 @@ engine_away = threading.Event()
 def facts() -> dict[str, Any]:
     """What this worker says of itself."""
     engine = "does not answer" if engine_away.is_set() else "answers"
-    return {"version": config.VERSION, "startedAt": iso(STARTED_MS), "engine": engine, "sandbox": footing.lacks}
+    known = {"version": config.VERSION, "startedAt": iso(STARTED_MS), "engine": engine, "sandbox": footing.lacks}
+    return known | {"parked": executor.parked}
 
 
 footing = Footing(lambda: executor.remarks(settings.limits))
@@ -379,7 +380,7 @@ def start() -> None:
     pulse.start()
     clock.start()
     courier.start()
-    threading.Thread(target=footing.look, name="footing", daemon=True).start()  # an engine may take its time
+    threading.Thread(target=settle_in, name="settle in", daemon=True).start()  # an engine may take its time
 
 
 @huey.on_shutdown()
@@ -388,6 +389,16 @@ def stop() -> None:
     clock.stop()
     pulse.stop()
     courier.stop(COURIER_S)
+    executor.unpark()
+
+
+def settle_in() -> None:
+    """Learn what the engine lacks, and have sandboxes wait there. Nothing happens twice."""
+    footing.look()
+    try:
+        executor.park(settings.limits)
+    except EngineFault as fault:
+        log.warning("no sandbox waits: %s", fault)
 
 
 def require_suitable_store() -> None:
@@ -409,7 +420,7 @@ def sweep() -> None:
     """Remove containers and volumes that no running attempt owns. Harmless when several consumers do it."""
     for name in executor.sweep(is_running):
         log.warning("orphan removed: %s", name)
-    footing.look()  # if the engine was away at the start
+    settle_in()  # if the engine was away at the start
 
 
 @huey.periodic_task(crontab(minute="*"))

@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from errors import EngineFault
-from executor import archive, dependencies, functions, house, installers, recipes, survey
+from executor import archive, dependencies, functions, house, installers, parking, recipes, spec, survey
 from executor.dependencies import Larder, Trees
 from executor.egress import Egress
 from executor.egress import Rules as EgressRules
@@ -18,18 +19,18 @@ from executor.images import IMAGE_NAMES, NODE, PYTHON, Images
 from executor.masking import Masker
 from executor.output import Log
 from executor.packing import Packing
+from executor.parking import Attempt, Lot, Parking
 from executor.remarks import Remarks
 from executor.run import Ground, Order, Run, Watch
 from executor.sandbox import Engine
-from executor.spec import LABEL, Tenancy
 from executor.survey import Remark
 from jobs import Conclusion, Job, JobType, Limits, Reason, Request, Result
 from metrics import Tally
 
 __all__ = ["EgressRules", "Executor", "Larder", "Remark", "Watch", "Wish"]
 
-#: Added to a job's longest time in the label that says when its containers are surely over.
-LABEL_GRACE_S = 60
+#: What the images of jobs are called in settings.
+IMAGES_OF_JOBS = {"node": NODE, "python": PYTHON}
 
 
 class Executor:
@@ -71,11 +72,12 @@ class Executor:
     def run(
         self, job: Job, request: Request, limits: Limits, slot: int, watch: Watch, tree: Sequence[bytes] = ()
     ) -> Result:
-        """Run one attempt of a job to its end; when this returns or raises, its containers and volume are gone.
+        """Run one attempt of a job to its end.
 
-        A program that fails is a Result. `slot` is a number that no other running job on this machine has. The job's
-        `env` is masked in all that is said of it. `tree` is what a function's version was packed to; the job that makes
-        one has it as its only artifact.
+        When this returns or raises, none of the job's code runs any more; its containers and volume are gone, or go in
+        the next moment. A program that fails is a Result. `slot` is a number that no other running job on this machine
+        has. The job's `env` is masked in all that is said of it. `tree` is what a function's version was packed to; the
+        job that makes one has it as its only artifact.
 
         Raises:
             RunStopped: `watch.stopped()` said so.
@@ -90,11 +92,11 @@ class Executor:
         except ValueError as error:
             return Result(Reason.INVALID_PROJECT.conclusion, Reason.INVALID_PROJECT, mask(str(error)))
         ground = self._settled(limits)
-        tenancy = Tenancy(self._service, job.id, job.fence, slot, int(time.time() + limits.total_s + LABEL_GRACE_S))
+        attempt = Attempt(job.id, job.fence, slot)
         if not self.is_free(slot):
             raise EngineFault(Reason.RUNTIME_UNAVAILABLE, f"a container of an older job still runs in slot {slot}")
-        self._in_slot[slot] = tenancy.name
-        order = Order(plan, blocks, request.env, tenancy, limits, use_cache=_may_share(request))
+        self._in_slot[slot] = attempt.name
+        order = Order(plan, blocks, request.env, attempt, limits, use_cache=_may_share(request))
         remarks = Remarks(watch.output)
         with contextlib.closing(Log(limits, job.log_lines, remarks.output, mask)) as log:
             if request.call and request.call.makes_version:
@@ -112,8 +114,10 @@ class Executor:
             if self._ground is None:
                 common = house.settle(self._engine, self._wish, limits)
                 egress = Egress(self._engine, self._images, self._rules, self._service, common)
-                trees = Trees(self._engine, self._service, self._larder)
-                self._ground = Ground(self._engine, self._images, egress, common, self._tally, trees)
+                trees = Trees(self._engine, self._images, self._service, common, self._larder)
+                lot = Lot(self._engine, self._images, self._service, common, trees.mounts())
+                sites = Parking(lot, tuple(IMAGES_OF_JOBS[name] for name in self._wish.parked))
+                self._ground = Ground(self._engine, self._images, egress, common, self._tally, trees, sites)
             return self._ground
 
     def prepare(self) -> list[str]:
@@ -124,6 +128,20 @@ class Executor:
             EngineFault: The engine does not answer.
         """
         return [self._images.ensure(self._engine.client, name) for name in IMAGE_NAMES]
+
+    def park(self, limits: Limits) -> None:
+        """Have a sandbox wait in each slot, for jobs with these limits. Raises EngineFault: it does not answer."""
+        self._settled(limits).parking.begin(self._wish.slots, limits)
+
+    def unpark(self) -> None:
+        """Remove the sandboxes that wait; none wait from now on."""
+        if self._ground:
+            self._ground.parking.close()
+
+    @property
+    def parked(self) -> int:
+        """How many sandboxes wait."""
+        return self._ground.parking.waiting if self._ground else 0
 
     def job_images(self) -> tuple[str, ...]:
         """The images that jobs run in; each name is a hash of all that goes into it. Raises as prepare()."""
@@ -144,20 +162,29 @@ class Executor:
         return list(survey.remarks(survey.taking(self._engine, self._images, self._wish, limits)))
 
     def sweep(self, is_live: Callable[[str, int], bool]) -> list[str]:
-        """Remove containers and volumes of this service whose (job, attempt) is not live; answer their names.
+        """Remove this service's containers whose (job, attempt) is not live, with their volumes; answer the names.
+
+        A container that waits for its job goes when its worker is gone.
 
         Raises:
             EngineFault: The engine does not answer.
         """
         if self._ground:
             self._ground.trees.sweep()
-        mine = f"{LABEL}.service={self._service}"
-        return self._engine.remove(lambda job_id, attempt: not is_live(job_id, attempt), mine)
+        now = time.time()
+
+        def is_doomed(found: dict[str, Any]) -> bool:
+            owner = spec.owner(found["Names"][0].lstrip("/"))
+            return not is_live(*owner) if owner else parking.is_lost(found, now)
+
+        removed = self._engine.remove(is_doomed, service=self._service)
+        return removed + self._engine.remove_strays(self._service)
 
     def close(self) -> None:
-        """End the proxy of the installs, and give the engine's connections back."""
+        """End the proxy of the installs and what waits, and give the engine's connections back."""
         with self._lock:
             if self._ground:
+                self._ground.parking.close()
                 self._ground.egress.close()
             self._ground = None
         self._engine.close()

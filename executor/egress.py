@@ -245,7 +245,7 @@ class Egress:
 
     def _settings(self, step: spec.Step) -> dict[str, Any]:
         """A sandbox of ours that belongs to no job, and goes by itself when its program or its worker ends."""
-        settings = spec.container(step, spec.Tenancy(self._service, "", 0, 0, 0), spec.TRUSTED, self._house)
+        settings = spec.container(step, spec.Tenancy(self._service, 0, ""), spec.TRUSTED, self._house)
         settings["Labels"] = {f"{spec.LABEL}-egress": "1", f"{spec.LABEL}.service": self._service}
         settings["HostConfig"]["AutoRemove"] = True
         return settings

@@ -13,6 +13,7 @@ SOURCE, TARGET = map(Path, sys.argv[1:3])
 
 def main() -> None:
     """Copy files and links as they are; anything else in the tree is an error, and the tree is not shared."""
+    TARGET.parent.mkdir(mode=0o755)
     shutil.copytree(SOURCE, TARGET, symlinks=True)
     size = 0
     for path in TARGET.rglob("*"):

@@ -29,11 +29,14 @@ PARENTS = {"cgroupfs": f"/{GROUP}", "systemd": "chefworkers.slice"}
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the settings say: the runtime of the jobs' code, where workspaces live, how many jobs run at a time."""
+    """What the settings say: the runtime of the jobs' code, where workspaces live, how many jobs run at a time, and the
+    images of which a sandbox waits for each of these.
+    """
 
     runtime: str = ""
     workspace: Literal["auto", "memory", "disk"] = "auto"
     slots: int = 5
+    parked: tuple[str, ...] = ()
 
 
 def settle(engine: Engine, wish: Wish, limits: Limits) -> House:

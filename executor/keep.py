@@ -1,10 +1,10 @@
 """Runs alone in the keeper container, beside a job: measures its workspace, and lets an install reach the proxy.
 
-Called as `python3 -I -S -c SOURCE ORDER COLLECTOR COLLECTOR_ORDER...`; ORDER is JSON: root, watch ("filesystem" or
-"tree"), and gate (null, or socket, port, connections, sentBytes, receivedBytes). On stderr it reports, one JSON object
-a line, whenever something changed: bytes, files, free and closed of the workspace; sent, received, connections, targets
-and over of the gate; asked, the number of words it got. On stdin, "report" makes it report at once, "collect" and a
-number run the collector with that order of its, counted from 0, the end ends it.
+Called as `python3 -I -S -c SOURCE ORDER COLLECTOR`; ORDER is JSON: root, watch ("filesystem" or "tree"), and gate
+(null, or socket, port, connections, sentBytes, receivedBytes). On stdin come words, one a line; before the first it
+does nothing. "report" makes it report at once, "collect" and a JSON text run the collector with that order, the end
+ends it. On stderr it reports, one JSON object a line, whenever something changed: bytes, files, free and closed of the
+workspace; sent, received, connections, targets and over of the gate; asked, the number of words it got.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from typing import Any
 
 BLOCK = 1 << 16
@@ -151,31 +152,64 @@ def du(root: str, option: str) -> tuple[int, bool]:
     return int(done.stdout.split(b"\t")[0] or 0), b": Permission denied" in done.stderr
 
 
-def main(order: dict[str, Any]) -> None:
+class Words:
+    """What comes on standard input, a word a line."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def next(self, wait_s: float | None) -> bytes | None:
+        """The next word, b"" at the end; None if none comes in time."""
+        while b"\n" not in self.rest:
+            if not select.select([0], [], [], wait_s)[0]:
+                return None
+            block = os.read(0, BLOCK)
+            if not block:
+                return b""
+            self.rest += block
+        word, _, self.rest = self.rest.partition(b"\n")
+        return word
+
+
+def collect(collector: str, order: str) -> None:
+    """Run the collector in a process of its own; a new Python would take longer to start than most have to do."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            sys.argv = ["-c", order]
+            exec(compile(collector, "collect", "exec"), {"__name__": "__main__"})  # noqa: S102  (code of ours)
+            code = 0
+        except BaseException:  # noqa: BLE001  (whatever it is, this process must end here)
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise SystemExit(f"the collector ended with {status}")
+
+
+def main(order: dict[str, Any], collector: str) -> None:
     """Report until left alone."""
     shared = order["watch"] == "tree"
     measure = Tree().measure if shared else filesystem
     gate = Gate(order["gate"]) if order["gate"] else None
     if gate:
         threading.Thread(target=gate.serve, daemon=True).start()
-    last, pause_s, asked = "", 0.0, 0
-    while True:
-        word = os.read(0, 64) if select.select([0], [], [], pause_s)[0] else None
+    words = Words()
+    last, pause_s, asked = "", None, 0
+    while (word := words.next(pause_s)) != b"":
         began = time.monotonic()
-        asked += bool(word)
+        asked += word is not None
         line = json.dumps({**measure(order["root"]), **(gate.report() if gate else {}), "asked": asked})
         if line != last:
             os.write(2, line.encode() + b"\n")
         last, pause_s = line, REPORT_S
         if shared:
             pause_s = max(TREE_S, TREE_PAUSES * (time.monotonic() - began))
-        if word == b"":
-            return
         if word and word.startswith(b"collect "):
-            collector, *orders = sys.argv[2:]
-            collect = [sys.executable, "-I", "-S", "-c", collector, orders[int(word.split()[1])]]
-            subprocess.run(collect, stdin=subprocess.DEVNULL, check=True)
+            collect(collector, word.removeprefix(b"collect ").decode())
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    main(json.loads(sys.argv[1]), sys.argv[2])

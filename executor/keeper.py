@@ -7,7 +7,7 @@ lives. Never any code of a job.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +37,11 @@ class EgressOver(Exception):
     """The install moved more bytes than it may; the text says how."""
 
 
-def step(
-    image: str,
-    outputs: tuple[str, ...],
-    limits: Limits,
-    house: spec.House,
-    door: Door | None,
-    globs: tuple[str, ...] = (),
-) -> spec.Step:
-    """The keeper's container; `globs` choose from the output folder."""
+def step(image: str, house: spec.House, door: Door | None = None) -> spec.Step:
+    """The keeper's container, which does nothing before Keeper.begin()."""
     watch = "filesystem" if house.in_memory else "tree"
     order = {"root": spec.WORK, "watch": watch, "gate": door.rules.gate() if door else None}
-    output = collected.order(spec.PROJECT, outputs, limits, globs)
-    reports = collected.order(spec.WORK, [findings.FOLDER], findings.limits(limits))
-    command = ("python3", "-I", "-S", "-c", SOURCE, json.dumps(order), COLLECTOR, output, reports)
+    command = ("python3", "-I", "-S", "-c", SOURCE, json.dumps(order), COLLECTOR)
     proxy = door.proxy if door else ""
     return spec.Step(image, command, writable=False, stdin=True, volumes_from=proxy, trusted=True)
 
@@ -58,10 +49,11 @@ def step(
 class Keeper:
     """What a run knows of its keeper, which runs from before the first step to the end."""
 
-    def __init__(self, limits: Limits, house: spec.House) -> None:
-        """There is none yet; see begin()."""
+    def __init__(self, limits: Limits, house: spec.House, outputs: Sequence[str], globs: Sequence[str]) -> None:
+        """There is none yet; see begin(). `outputs` are folders that may hold output, `globs` choose from it."""
         self._limits = limits
         self._in_memory = house.in_memory
+        self._output = collected.order(spec.PROJECT, outputs, limits, globs)
         self._said = b""
         self._asked = 0
         self._box: Sandbox
@@ -69,9 +61,10 @@ class Keeper:
         self.report: dict[str, Any] = {}
 
     def begin(self, box: Sandbox, guard: Guard) -> None:
-        """Start it in its container. Raises as Sandbox.start()."""
+        """Have it watch, in this container. Raises as Sandbox.start()."""
         self._box = box
-        box.start([], guard)
+        self._asked = 1
+        box.start([b"report\n"], guard)
 
     @property
     def network(self) -> str:
@@ -113,15 +106,16 @@ class Keeper:
 
     def output(self, guard: Guard, keep: Keep) -> Collected:
         """Have the output folder sent, while no container of the job lives. Raises EngineFault, and as `guard` does."""
-        return self._collect(0, self._limits, guard, keep)
+        return self._collect(self._output, self._limits, guard, keep)
 
     def reports(self, guard: Guard, keep: Keep) -> Collected:
         """Have the folder of reports sent; otherwise as output()."""
-        return self._collect(1, findings.limits(self._limits), guard, keep)
+        limits = findings.limits(self._limits)
+        return self._collect(collected.order(spec.WORK, [findings.FOLDER], limits), limits, guard, keep)
 
-    def _collect(self, order: int, limits: Limits, guard: Guard, keep: Keep) -> Collected:
+    def _collect(self, order: str, limits: Limits, guard: Guard, keep: Keep) -> Collected:
         self._asked += 1
-        self._box.send(b"collect %d\n" % order, guard)
+        self._box.send(f"collect {order}\n".encode(), guard)
         try:
             return collected.read(collected.Stream(self._stdout(guard)), limits, keep)
         except BadFrames as error:

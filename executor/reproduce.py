@@ -23,8 +23,9 @@ REGISTRIES = (
 #: What every command is told of its job; the script says it.
 TOLD = ("CHEF_JOB_ID", "CHEF_DEADLINE_MS")
 VOLUME = "$volume"
+_UNPACK = '/usr/bin/head -c "$0" | /usr/bin/env -i /bin/tar -x -C /work -f - && exec "$@" </dev/null'
 #: A user of the images that no running job has, unless all 256 slots are in use.
-TENANCY = Tenancy("", VOLUME, 0, spec.MAX_SLOTS - 1, 0)
+TENANCY = Tenancy("", spec.MAX_SLOTS - 1, VOLUME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +96,19 @@ class _Steps:
 
     def _step(self, command: str, seconds: float, environment: Mapping[str, str], network: str) -> str:
         size, self._archive_bytes = self._archive_bytes, 0
-        step = spec.shell(self.image, command, environment, network=network, archive_bytes=size)
+        step = _step(self.image, command, environment, network, size)
         body = spec.container(step, TENANCY, self.limits, self._house)
         names = REGISTRIES if network == "bridge" else (*sorted(self._own), *TOLD)
         wanted = [*options(body), *(part for name in names for part in ("--env", name))]
         words = [f"step {seconds:g}", *map(_quoted, wanted), '"$image"', *map(shlex.quote, body["Cmd"])]
         return " ".join(words) + (" <workspace.tar" if size else " </dev/null")
+
+
+def _step(image: str, command: str, environment: Mapping[str, str], network: str, archive_bytes: int) -> spec.Step:
+    """What spec.shell() does with an order, as one command: a tar of this size comes on stdin."""
+    unpack = ("/bin/sh", "-c", _UNPACK, str(archive_bytes)) if archive_bytes else ()
+    program = (*unpack, "/bin/sh", "-c", spec.IN_PROJECT, spec.PROJECT, command)
+    return spec.Step(image, program, environment, network=network, stdin=bool(archive_bytes))
 
 
 def _quoted(word: str) -> str:

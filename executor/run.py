@@ -17,8 +17,9 @@ from executor.images import PYTHON, Images
 from executor.keeper import DiskFull, EgressOver, Keeper
 from executor.masking import Masker
 from executor.output import TAIL_LINES, Log
+from executor.parking import Attempt, Parking, Site
 from executor.recipes import Plan, Work
-from executor.sandbox import Deadline, Engine, Exit, Guard, Overrun, Sandbox, workspace
+from executor.sandbox import Deadline, Engine, Exit, Guard, Overrun
 from executor.sizes import Sizes
 from executor.usage import Usage
 from jobs import Artifact, Conclusion, Limits, OutputChunk, Phase, PhaseTime, Reason, Result
@@ -55,7 +56,7 @@ class Order:
     plan: Plan
     archive: list[bytes]
     environment: Mapping[str, str]
-    tenancy: spec.Tenancy
+    attempt: Attempt
     limits: Limits
     use_cache: bool = True
 
@@ -70,6 +71,7 @@ class Ground:
     house: spec.House
     tally: Tally
     trees: Trees
+    parking: Parking
 
 
 class Ended(Exception):
@@ -99,14 +101,14 @@ class Run:
         self._began = time.monotonic()
         self._total = Deadline.after(order.limits.total_s, "the whole job")
         self._archive = order.archive
-        self._containers = 0
+        self._site: Site
         self._image = ""
         self._doing = "preparing"
         self._tail = ""
         self._command = ""
         self._phases: list[PhaseTime] = []
         self._usage = Usage()
-        self._keeper = Keeper(order.limits, ground.house)
+        self._keeper = Keeper(order.limits, ground.house, order.plan.outputs, order.plan.globs)
         self._door: egress.Door | None = None
         #: What determines the install (None: it is not shared), and the tree of an earlier one.
         self._tree_key: str | None = None
@@ -116,7 +118,7 @@ class Run:
         self._detail: dict[str, Any] = {}
 
     def result(self) -> Result:
-        """Run to the end; containers and volume are gone when this returns.
+        """Run to the end; no code of the job runs any more when this returns.
 
         Raises:
             RunStopped: The watch said so.
@@ -165,21 +167,25 @@ class Run:
         return replace(result, artifacts=found.artifacts, skipped=found.skipped, detail={**result.detail, **detail})
 
     def _prepare(self, cleanup: contextlib.ExitStack) -> None:
-        """Images, proxy, workspace and keeper, in this order: what may be refused comes before what must be removed."""
-        ground, order = self._ground, self._order
-        for note in order.plan.notes:
+        """Site, dependencies, proxy and keeper; what may be refused comes before what must be removed."""
+        ground, plan = self._ground, self._order.plan
+        for note in plan.notes:
             self._log.say(note)
-        client = ground.engine.client
-        self._image = ground.images.ensure(client, order.plan.image)
-        self._python = ground.images.ensure(client, PYTHON)
         guard = Guard(self._watch.stopped, (self._total,))
         self._check_sources(guard)
+        asked = time.monotonic()
+        self._site = cleanup.enter_context(ground.parking.site(self._order.attempt, plan.image, self._order.limits))
+        how = "parked" if self._site.parked else "cold"
+        ground.tally.observe("container_start_seconds", time.monotonic() - asked, how)
+        self._image = self._site.image
         self._take_tree()
-        self._door = ground.egress.door(guard) if order.plan.install and not self._tree else None
-        options = spec.volume(order.tenancy, order.limits, ground.house)
-        cleanup.enter_context(workspace(ground.engine, order.tenancy, options))
-        step = keeper.step(self._python, order.plan.outputs, order.limits, ground.house, self._door, order.plan.globs)
-        self._keeper.begin(cleanup.enter_context(self._sandbox(step)), guard)
+        if plan.install and not self._tree:
+            self._door = ground.egress.door(guard)
+            python = ground.images.ensure(ground.engine.client, PYTHON)
+            box = cleanup.enter_context(self._site.sandbox(keeper.step(python, ground.house, self._door)))
+            self._keeper.begin(box, guard)
+        else:
+            self._keeper.begin(self._site.keeper, guard)
 
     def _take_tree(self) -> None:
         """Use what an earlier job installed of the same inputs, if that is there."""
@@ -199,20 +205,8 @@ class Run:
     def _share(self) -> None:
         """Keep what was installed for others: now, before the job's own code has run."""
         if self._tree_key and self._ground.trees.enabled:
-            self._ground.trees.share(self._tree_key, self._fill, self._phases[-1].duration_ms)
-
-    def _fill(self, volume: str) -> bytes:
-        """What the container says that fills a volume with the dependencies. Raises ValueError if it fails."""
-        guard = Guard(self._watch.stopped, (Deadline.after(SHARE_S, "sharing the dependencies"), self._total))
-        said = bytearray()
-        with self._sandbox(dependencies.filling(self._python, self._order.tenancy.name, volume)) as box:
-            box.start([], guard)
-            for stream, data in box.output(guard):
-                said += data if stream == "stdout" and len(said) < dependencies.MAX_REPORT_BYTES else b""
-            code = box.exit(guard).code
-        if code:
-            raise ValueError(f"the filler ended with exit code {code}")
-        return bytes(said)
+            guard = Guard(self._watch.stopped, (Deadline.after(SHARE_S, "sharing the dependencies"), self._total))
+            self._ground.trees.share(self._tree_key, self._site.tenancy, self._phases[-1].duration_ms, guard)
 
     def _check_sources(self, guard: Guard) -> None:
         if self._order.plan.install:
@@ -288,7 +282,7 @@ class Run:
     def _run_command(self, work: Work) -> Exit:
         deadline = Deadline.after(self._order.limits.command_s, "one command")
         until = min(deadline, self._total, key=lambda each: each.at)
-        told = {"CHEF_JOB_ID": self._order.tenancy.job_id, "CHEF_DEADLINE_MS": str(until.unix_ms)}
+        told = {"CHEF_JOB_ID": self._order.attempt.job_id, "CHEF_DEADLINE_MS": str(until.unix_ms)}
         environment = self._order.plan.work_environment({**self._order.environment, **told})
         with self._phase(work.phase):
             ended = self._shell(work.command, environment, deadline, network="none")
@@ -315,15 +309,11 @@ class Run:
         """Run a command in the project, in a container of its own, and log what it prints."""
         self._command, self._doing = command, f"`{command}`"
         self._log.say(f"$ {command}")
-        blocks, self._archive = self._archive, []  # only the first container has an empty workspace
-        size = sum(map(len, blocks))
-        mounts = (self._tree.mount,) if self._tree else ()
-        step = spec.shell(self._image, command, environment, network=network, archive_bytes=size, mounts=mounts)
+        blocks, self._archive = self._archive, []  # only the first shell has an empty workspace
         guard = Guard(self._watch.stopped, (deadline, self._total), (self._keeper.watch, self._usage.watch))
-        asked = time.monotonic()
-        with self._sandbox(step) as box:
-            box.start(blocks, guard)
-            self._ground.tally.observe("container_start_seconds", time.monotonic() - asked, "cold")
+        with self._site.shell(network) as box:
+            box.start(spec.order(command, environment, blocks), guard)
+            self._site.busy()
             self._usage.begin(self._ground.engine, box.id, box.pid())
             for stream, data in box.output(guard):
                 self._take(stream, data)
@@ -385,12 +375,6 @@ class Run:
             self._log.say(line)
         if told:
             self._tail = "\n".join([*filter(None, [self._tail]), *told[-TAIL_LINES:]])
-
-    def _sandbox(self, step: spec.Step) -> Sandbox:
-        tenancy = self._order.tenancy
-        self._containers += 1
-        settings = spec.container(step, tenancy, self._order.limits, self._ground.house)
-        return Sandbox(self._ground.engine, settings, f"{tenancy.name}-{self._containers}")
 
     def _evidence(self) -> dict[str, Any]:
         """The figures of the run, whatever its end."""

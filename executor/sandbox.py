@@ -1,4 +1,4 @@
-"""A job's workspace and the life of its containers: the only calls to the Docker Engine besides the images'."""
+"""The engine, and the life of one container: the only calls to the Docker Engine besides the images'."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from urllib3.exceptions import HTTPError
 
 from errors import EngineFault, RunStopped
-from executor.spec import LABEL, Tenancy, name_of
+from executor.spec import LABEL, WORK
 from jobs import Reason
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 CALL_S = 10  # an engine that does not answer a call for this long counts as failed
 POLL_S = 0.1  # how often deadlines and the stop signal are looked at while a container runs
 EVENT_LATE_S = 0.1
+#: A volume without a container is made a moment before its first container; after so long, none comes.
+STRAY_S = 600
 RECEIVE_BYTES = 1 << 18
 STREAMS = {1: "stdout", 2: "stderr"}
 QUIET = ""
@@ -124,23 +126,28 @@ class Engine:
                 self._client.close()
                 self._client = None
 
-    def remove(self, doomed: Callable[[str, int], bool], *labels: str) -> list[str]:
-        """Kill and remove all containers, then all volumes, of the (job, attempt) pairs that are `doomed`.
+    def remove(self, doomed: Callable[[dict[str, Any]], bool], *names: str, service: str = "") -> list[str]:
+        """Kill and remove the containers that are `doomed`, then the workspaces that they had.
 
-        Only what carries our label and `labels` is looked at. Answers the names of what is gone; what cannot be
-        removed now is logged and left to the next sweep.
+        Only what carries our label is looked at, of this service if one is named, with one of `names` in its own.
+        `doomed` gets what the engine lists of a container. Answers the names of what is gone; what cannot be removed
+        now is logged and left to the next sweep.
         """
-        filters = {"label": [f"{LABEL}=1", *labels]}
-        with translated("list containers and volumes"):
-            containers = self.api.containers(all=True, filters=filters)
-            volumes = self.api.volumes(filters=filters)["Volumes"] or []
-        lost = [found for found in containers if doomed(*_owner(found))]
-        removed = [self._remove_container(found) for found in lost]
-        names = dict.fromkeys(found["Name"] for found in volumes if doomed(*_owner(found)))
-        names |= dict.fromkeys(
-            mount["Name"] for found in lost for mount in found.get("Mounts", ()) if _is_own(mount, found)
-        )
-        removed += [self._remove_volume(name) for name in names]
+        with translated("list containers"):
+            found = self.api.containers(all=True, filters={"label": _labels(service), "name": list(names)})
+        lost = [container for container in found if doomed(container)]
+        removed = [self._remove_container(container) for container in lost]
+        mounts = [mount for each in lost for mount in each.get("Mounts", ())]
+        workspaces = dict.fromkeys(mount["Name"] for mount in mounts if _is_workspace(mount))
+        removed += [self._remove_volume(name) for name in workspaces]
+        return [name for name in removed if name]
+
+    def remove_strays(self, service: str) -> list[str]:
+        """Remove the workspaces that have had no container for long; answer their names. Raises EngineFault."""
+        with translated("list volumes"):
+            found = self.api.volumes(filters={"label": _labels(service), "dangling": ["true"]})["Volumes"] or []
+        since = time.time() - STRAY_S
+        removed = [self._remove_volume(each["Name"]) for each in found if _unix_s(each["CreatedAt"]) < since]
         return [name for name in removed if name]
 
     def unstick(self, prefix: str) -> bool:
@@ -171,30 +178,11 @@ class Engine:
         return name
 
 
-@contextlib.contextmanager
-def workspace(engine: Engine, tenancy: Tenancy, options: dict[str, str]) -> Iterator[None]:
-    """A fresh volume for one attempt, with `options` for the engine's local driver.
-
-    What older attempts of the job left goes before it, all of this one after it.
-
-    Raises:
-        EngineFault: The engine does not answer, or cannot make the volume.
-    """
-    mine = f"{LABEL}.job={tenancy.job_id}"
-    engine.remove(lambda _, attempt: attempt < tenancy.fence, mine)
-    try:
-        with translated("create volume", Reason.STORAGE_FAILED):
-            engine.api.create_volume(tenancy.name, driver_opts=options, labels=tenancy.labels)
-        yield
-    finally:
-        try:
-            engine.remove(lambda _, attempt: attempt == tenancy.fence, mine)
-        except EngineFault as error:
-            log.warning("workspace not removed", extra={"job": tenancy.job_id, "error": str(error)})
-
-
 class Sandbox:
-    """One container, from creation to its end; a context manager that leaves nothing running."""
+    """One container, from creation to its end; a context manager that leaves nothing running.
+
+    It may be entered and started long before it is used: both do nothing the second time.
+    """
 
     def __init__(self, engine: Engine, settings: dict[str, Any], name: str) -> None:
         """`settings` is the body of the create call (see spec.py)."""
@@ -202,11 +190,17 @@ class Sandbox:
         self._settings = settings
         self._name = name
         self.id = ""
+        #: Whether the engine has said that it ended.
+        self.has_ended = False
+        self._started = False
+        self._pid = 0
         self._attached: Any = None
         self._frames = Frames()
 
     def __enter__(self) -> Sandbox:
         """Create and attach; nothing runs before start(). Raises EngineFault."""
+        if self.id:
+            return self
         with translated("create container", Reason.CONTAINER_START_FAILED):
             self.id = self._engine.api.create_container_from_config(self._settings, self._name)["Id"]
             # Attached first, so that not a byte of output is missed.
@@ -215,7 +209,7 @@ class Sandbox:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Kill it if it runs; the workspace removes it."""
+        """Kill it if it runs; removing it is left to others."""
         self.close()
         if error[0] is not None and self.id:
             with contextlib.suppress(*ENGINE_ERRORS):
@@ -228,14 +222,16 @@ class Sandbox:
             getattr(self._attached, "_response", self._attached).close()
 
     def start(self, blocks: Iterable[bytes], guard: Guard) -> None:
-        """Start it and send `blocks` to its standard input.
+        """Start it, if it has not been, and send `blocks` to its standard input.
 
         Raises:
             EngineFault: It cannot be started, or the connection breaks.
             RunStopped, Overrun: See Guard.
         """
-        with translated("start container", Reason.CONTAINER_START_FAILED):
-            self._engine.api.start(self.id)
+        if not self._started:
+            with translated("start container", Reason.CONTAINER_START_FAILED):
+                self._engine.api.start(self.id)
+            self._started = True
         for block in blocks:
             self.send(block, guard)
 
@@ -279,9 +275,21 @@ class Sandbox:
             yield from self._frames.feed(received)
 
     def pid(self) -> int:
-        """Its first process, as the engine numbers it. Raises EngineFault."""
-        with translated("inspect container"):
-            return int(self._engine.api.inspect_container(self.id)["State"]["Pid"])
+        """Its first process, as the engine numbers it, 0 once it has ended. Raises EngineFault."""
+        if not self._pid:
+            with translated("inspect container"):
+                self._pid = int(self._engine.api.inspect_container(self.id)["State"]["Pid"])
+        return self._pid
+
+    def is_open(self) -> bool:
+        """False if it has ended, or the connection to it broke; only to be asked before it has said anything."""
+        return self._receive(0) is None
+
+    def rename(self, name: str) -> None:
+        """Call it otherwise. Raises EngineFault."""
+        with translated("rename container"):
+            self._engine.api.rename(self.id, name)
+        self._name = name
 
     def exit(self, guard: Guard) -> Exit:
         """Wait for the end. Raises as start(), and EngineFault if the engine ended the container of its own accord."""
@@ -290,6 +298,7 @@ class Sandbox:
             with translated("inspect container"):
                 state = self._engine.api.inspect_container(self.id)["State"]
             if state["Status"] in {"exited", "dead"}:
+                self.has_ended = True
                 ended = Exit(int(state["ExitCode"]), bool(state["OOMKilled"]))
                 if ended.code and not ended.oom_killed and self._was_killed(state):
                     raise EngineFault(Reason.RUNTIME_UNAVAILABLE, "the Docker Engine ended the container")
@@ -379,16 +388,10 @@ def translated(what: str, reason: Reason = Reason.RUNTIME_UNAVAILABLE) -> Iterat
         raise EngineFault(Reason.RUNTIME_UNAVAILABLE, f"{what}: the Docker Engine does not answer: {error}") from error
 
 
-def _is_own(mount: dict[str, Any], found: dict[str, Any]) -> bool:
-    """True for the workspace of a container.
-
-    One that the engine made by itself, because the workspace was gone when the container came, has no label.
-    """
-    return mount.get("Name") == name_of(*_owner(found))
+def _labels(service: str) -> list[str]:
+    return [f"{LABEL}=1", *([f"{LABEL}.service={service}"] if service else [])]
 
 
-def _owner(found: dict[str, Any]) -> tuple[str, int]:
-    """(job, attempt) that a container or volume belongs to."""
-    labels = found["Labels"] or {}
-    attempt = labels.get(f"{LABEL}.attempt", "")
-    return labels.get(f"{LABEL}.job", ""), int(attempt) if attempt.isdecimal() else 0
+def _is_workspace(mount: dict[str, Any]) -> bool:
+    """True for the workspace of a container, also if the engine made one by itself because it was gone already."""
+    return bool(mount.get("Type") == "volume" and mount.get("Destination") == WORK and mount.get("Name"))

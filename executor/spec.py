@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 #: The slot's own user: jobs that share a uid would share kernel quotas (inotify, keys, pipes) across containers.
 FIRST_UID = 20_000
 MAX_SLOTS = 256
+#: What volumes, and containers that wait for their job, are called, with a word and a number behind.
+PARKED = "cw-parked-"
 
 #: What a job may ask the kernel for; docs/security.md has the reasons. The engine takes the text, not a path.
 SECCOMP = json.dumps(json.loads((Path(__file__).parent / "seccomp.json").read_text()), separators=(",", ":"))
@@ -35,25 +38,37 @@ ENVIRONMENT: dict[str, str] = {
     "SSL_CERT_FILE": CA_BUNDLE,
 }
 
-# Reads exactly the archive's size, so that no half-closed connection is needed, and unpacks it with an empty
-# environment: the job's own variables (TAR_OPTIONS, PATH, ...) reach the job's own command only.
-_UNPACK = '/usr/bin/head -c "$0" | /usr/bin/env -i /bin/tar -x -C /work -f - && exec "$@" </dev/null'
+# Waits for one order: a line with the sizes of an archive and of a command, then both. It reads exactly so much, so no
+# half-closed connection is needed, and unpacks before the job's own variables (TAR_OPTIONS, PATH, ...) are set.
+_WAIT = """
+read -r archive order || exit
+[ "$archive" = 0 ] || /usr/bin/head -c "$archive" | /usr/bin/env -i /bin/tar -x -C /work -f - || exit
+order=$(/usr/bin/head -c "$order") && eval "exec $order"
+"""
+#: How a shell runs a job's command: $0 is the project, $1 the command.
+IN_PROJECT = 'cd "$0" && exec /bin/sh -c "$1"'
 
 
-def name_of(job_id: str, fence: int) -> str:
-    """What the containers and the volume of one attempt are called, the containers with a number behind."""
+def attempt_name(job_id: str, fence: int) -> str:
+    """What the containers of one attempt are called, with a number behind. `fence` numbers the attempts of a job."""
     return f"cw-{job_id}-{fence}"
+
+
+def owner(container: str) -> tuple[str, int] | None:
+    """(job, fence) that a container of this name belongs to; None for one that waits for its job."""
+    parts = container.removeprefix("cw-").rsplit("-", 2)
+    if len(parts) < 3 or container.startswith(PARKED) or not parts[1].isdecimal():
+        return None
+    return parts[0], int(parts[1])
 
 
 @dataclass(frozen=True, slots=True)
 class Tenancy:
-    """Whose containers and volume these are, and when they are surely over (Unix s). `fence` numbers the attempt."""
+    """Whose containers and workspace these are: `volume` is the workspace's name."""
 
     service: str
-    job_id: str
-    fence: int
     slot: int
-    deadline: int
+    volume: str
 
     @property
     def uid(self) -> int:
@@ -61,20 +76,9 @@ class Tenancy:
         return FIRST_UID + self.slot
 
     @property
-    def name(self) -> str:
-        """Prefix of the containers' names, and the name of the volume."""
-        return name_of(self.job_id, self.fence)
-
-    @property
     def labels(self) -> dict[str, str]:
-        """What a sweep reads."""
-        return {
-            LABEL: "1",
-            f"{LABEL}.service": self.service,
-            f"{LABEL}.job": self.job_id,
-            f"{LABEL}.attempt": str(self.fence),
-            f"{LABEL}.deadline": str(self.deadline),
-        }
+        """What a sweep reads. A label cannot change, so the job is in the containers' names."""
+        return {LABEL: "1", f"{LABEL}.service": self.service}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +95,8 @@ class Step:
     """One container: image, program, environment.
 
     `network` is "none", the name of one, or "container:" and the id of the container whose loopback it shares.
-    `archive_bytes` > 0: a tar of that size comes on stdin first. `volumes_from` is a container whose volumes it sees,
-    read-only; `mounts` are further volumes. `trusted`: runs our own code alone, so it gets the engine's own runtime and
-    limits of ours.
+    `volumes_from` is a container whose volumes it sees, read-only; `mounts` are further volumes. `trusted`: runs our
+    own code alone, so it gets the engine's own runtime and limits of ours.
     """
 
     image: str
@@ -102,7 +105,6 @@ class Step:
     network: str = "none"
     workspace: bool = True
     writable: bool = True
-    archive_bytes: int = 0
     stdin: bool = False
     volumes_from: str = ""
     mounts: tuple[Mount, ...] = ()
@@ -134,21 +136,19 @@ def container(step: Step, tenancy: Tenancy, limits: Limits, house: House) -> dic
     """
     if not 0 <= tenancy.slot < MAX_SLOTS:
         raise ValueError(f"slot {tenancy.slot} is not within 0..{MAX_SLOTS - 1}")
-    unpack = ("/bin/sh", "-c", _UNPACK, str(step.archive_bytes)) if step.archive_bytes else ()
-    stdin = bool(unpack) or step.stdin
     return {
         "Image": step.image,
         "Entrypoint": [],
-        "Cmd": [*unpack, *step.command],
+        "Cmd": list(step.command),
         "Env": [f"{name}={value}" for name, value in {**ENVIRONMENT, **step.environment}.items()],
         "User": f"{tenancy.uid}:{tenancy.uid}",
         "WorkingDir": "/",
         # Who shares another container's network has its name too.
         "Hostname": "" if step.network.startswith("container:") else "job",
         "Labels": tenancy.labels,
-        "AttachStdin": stdin,
-        "OpenStdin": stdin,
-        "StdinOnce": stdin,
+        "AttachStdin": step.stdin,
+        "OpenStdin": step.stdin,
+        "StdinOnce": step.stdin,
         "AttachStdout": True,
         "AttachStderr": True,
         "Tty": False,
@@ -157,18 +157,17 @@ def container(step: Step, tenancy: Tenancy, limits: Limits, house: House) -> dic
     }
 
 
-def shell(
-    image: str,
-    command: str,
-    environment: Mapping[str, str],
-    *,
-    network: str,
-    archive_bytes: int = 0,
-    mounts: tuple[Mount, ...] = (),
-) -> Step:
-    """The step that runs a command of a shell in the project."""
-    program = ("/bin/sh", "-c", 'cd "$0" && exec /bin/sh -c "$1"', PROJECT, command)
-    return Step(image, program, environment, network=network, archive_bytes=archive_bytes, mounts=mounts)
+def shell(image: str, *, network: str, mounts: tuple[Mount, ...] = ()) -> Step:
+    """The step that waits for an order() and runs it; if its stdin ends before one came, so does it."""
+    return Step(image, ("/bin/sh", "-c", _WAIT), network=network, stdin=True, mounts=mounts)
+
+
+def order(command: str, environment: Mapping[str, str], archive: Sequence[bytes]) -> list[bytes]:
+    """What a shell() gets on stdin: a tar for an empty workspace, or nothing, and a command to run in the project."""
+    variables = (f"{name}={value}" for name, value in environment.items())
+    words = ("/usr/bin/env", *variables, "/bin/sh", "-c", IN_PROJECT, PROJECT, command)
+    line = f"{shlex.join(words)} </dev/null".encode()
+    return [b"%d %d\n" % (sum(map(len, archive)), len(line)), *archive, line]
 
 
 def volume(tenancy: Tenancy, limits: Limits, house: House) -> dict[str, str]:
@@ -233,6 +232,6 @@ def _host_config(step: Step, tenancy: Tenancy, limits: Limits, house: House) -> 
 
 
 def _workspace(step: Step, tenancy: Tenancy, house: House) -> dict[str, Any]:
-    mount = {"Type": "volume", "Source": tenancy.name, "Target": WORK, "ReadOnly": not step.writable}
+    mount = {"Type": "volume", "Source": tenancy.volume, "Target": WORK, "ReadOnly": not step.writable}
     # A folder takes over the mode of /work in the image; a file system in memory has its own.
     return mount | ({"VolumeOptions": {"NoCopy": True}} if house.in_memory else {})

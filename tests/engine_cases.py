@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,6 +21,10 @@ SERVICE = f"test-{secrets.token_hex(4)}"
 LIMITS = Limits(
     memory_bytes=512 << 20, cpus=1.0, pids=128, total_s=50.0, install_s=45.0, command_s=30.0, collect_s=10.0
 )
+
+
+#: What is removed beside the jobs is gone by then.
+CALM_S = 5.0
 
 
 @dataclass
@@ -81,9 +86,16 @@ class Bench:
         self.ran.append(new_id())
         return Job(self.ran[-1], JobType.BUILD, Status.ACTIVE, priority=5, created_ms=0, fence=fence)
 
-    def left_over(self) -> list[str]:
-        filters = {"label": f"{LABEL}=1"}
+    def objects(self) -> list[str]:
+        """Names of the containers and workspaces of the service that are there now."""
+        filters = {"label": [f"{LABEL}=1", f"{LABEL}.service={self.executor._service}"]}
         containers = self.client.api.containers(all=True, filters=filters)
         volumes = self.client.api.volumes(filters=filters)["Volumes"] or []
-        labels = [found["Labels"] for found in [*containers, *volumes]]
-        return [label[f"{LABEL}.job"] for label in labels if label[f"{LABEL}.job"] in self.ran]
+        return [found["Names"][0].lstrip("/") for found in containers] + [found["Name"] for found in volumes]
+
+    def left_over(self, of: str = "") -> list[str]:
+        """The same, of those with this in their names, once none are left or it has taken too long."""
+        deadline = time.monotonic() + CALM_S
+        while (found := [name for name in self.objects() if of in name]) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return found

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from executor import dependencies
-from executor.dependencies import filled, key
+from executor.dependencies import Tree, filled, key
 
 NPM = ("npm ci --no-audit --no-fund --ignore-scripts",)
 BASE = {"dependencies": {"ms": "2.1.3"}, "scripts": {"build": "x"}, "name": "a"}
@@ -88,12 +88,13 @@ def test_not_shared_with_scripts() -> None:
 def test_what_the_filler_says_is_checked(said: bytes) -> None:
     """What cannot be a list of names makes no tree."""
     with pytest.raises(ValueError, match=r"filler|Expecting|canonical|int"):
-        filled("v", said, 5)
+        filled(said)
 
 
 def test_links() -> None:
     """Each entry is a link to its place in the tree."""
-    tree = filled("v", b'{"entries": [".bin", "@a", "ms"], "size": 7}', 5)
+    entries, size = filled(b'{"entries": [".bin", "@a", "ms"], "size": 7}')
+    tree = Tree("0af", "", 3, entries, size, 5)
 
-    assert tree.links["node_modules/@a"] == "/deps/node_modules/@a"
-    assert (tree.size, tree.install_ms, tree.mount.writable) == (7, 5, False)
+    assert tree.links["node_modules/@a"] == "/deps/0af/node_modules/@a"
+    assert size == 7

@@ -37,8 +37,7 @@ class Told(Engine):
         return self.told
 
     def containers(self, **_: Any) -> list[dict[str, Any]]:
-        labels = {"chef-workers.job": "job-1", "chef-workers.attempt": "2"}
-        return [{"Names": ["/cw-job-1-2-3"], "Id": "x", "Labels": labels}]
+        return [{"Names": ["/cw-job-1-2-3"], "Id": "x"}]
 
     def volumes(self, **_: Any) -> dict[str, Any]:
         return {"Volumes": None}

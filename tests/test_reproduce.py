@@ -50,20 +50,20 @@ def calls(text: str) -> list[list[str]]:
 
 
 def every_step() -> list[Step]:
-    usual = spec.shell("i", "c", {"A": "b"}, network="none", archive_bytes=7)
-    return [usual, spec.shell("i", "c", {}, network="bridge"), Step("i", ("x",), workspace=False)]
+    usual = Step("i", ("c",), {"A": "b"}, stdin=True)
+    return [usual, Step("i", ("c",), network="bridge"), Step("i", ("x",), workspace=False)]
 
 
 @pytest.mark.parametrize("house", [House(), House("runsc", "/group", in_memory=True)])
 def test_every_setting_has_an_option(house: House) -> None:
     """A setting that spec.py gets is an option here, or known to need none: the two cannot part unnoticed."""
     for step in every_step():
-        assert options(container(step, Tenancy("s", "job-1", 1, 3, 0), LIMITS, house))
+        assert options(container(step, Tenancy("s", 3, "v"), LIMITS, house))
 
 
 def test_unknown_settings() -> None:
     """A setting without an option, and one that is not as usual, are errors, never left out."""
-    body = container(every_step()[0], Tenancy("s", "job-1", 1, 3, 0), LIMITS, House())
+    body = container(every_step()[0], Tenancy("s", 3, "v"), LIMITS, House())
 
     with pytest.raises(KeyError):
         options({**body, "StopSignal": "SIGINT"})

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from executor.spec import MAX_SLOTS, SECCOMP, House, Mount, Step, Tenancy, container, volume
+from executor import archive
+from executor.spec import MAX_SLOTS, SECCOMP, House, Mount, Step, Tenancy, container, order, owner, shell, volume
 from jobs import Limits
 
 LIMITS = Limits(memory_bytes=512 << 20, cpus=1.5, pids=256, total_s=300, install_s=180, command_s=240)
-TENANCY = Tenancy("cw", "job-1", 2, 3, 1_700_000_000)
+TENANCY = Tenancy("cw", 3, "cw-parked-1")
 DISK, MEMORY = House("", "/chef-workers"), House("", "/chef-workers", in_memory=True)
 STEP = Step("image:tag", ("npm", "run", "build"))
 
@@ -37,9 +42,6 @@ def test_build_container() -> None:
         "Labels": {
             "chef-workers": "1",
             "chef-workers.service": "cw",
-            "chef-workers.job": "job-1",
-            "chef-workers.attempt": "2",
-            "chef-workers.deadline": "1700000000",
         },
         "AttachStdin": False,
         "OpenStdin": False,
@@ -61,7 +63,7 @@ def test_build_container() -> None:
             "ReadonlyRootfs": True,
             "Binds": [],
             "Devices": [],
-            "Mounts": [{"Type": "volume", "Source": "cw-job-1-2", "Target": "/work", "ReadOnly": False}],
+            "Mounts": [{"Type": "volume", "Source": "cw-parked-1", "Target": "/work", "ReadOnly": False}],
             "VolumesFrom": [],
             "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,size=256m,nr_inodes=65536,mode=1777"},
             "ShmSize": 67_108_864,
@@ -153,13 +155,68 @@ def test_collect_container() -> None:
     assert container(collect, TENANCY, LIMITS, DISK)["HostConfig"]["Mounts"][0]["ReadOnly"] is True
 
 
-def test_first_container() -> None:
-    """The first container reads exactly the archive from stdin, unpacks it with an empty environment, then starts."""
-    settings = container(replace(STEP, archive_bytes=10_240), TENANCY, LIMITS, DISK)
+def test_shell() -> None:
+    """A shell that waits for an order differs from a build in its program and its standard input alone."""
+    waiting = shell("image:tag", network="none")
 
-    unpack = '/usr/bin/head -c "$0" | /usr/bin/env -i /bin/tar -x -C /work -f - && exec "$@" </dev/null'
-    assert settings["Cmd"] == ["/bin/sh", "-c", unpack, "10240", "npm", "run", "build"]
-    assert differences(replace(STEP, archive_bytes=10_240)) == {"Cmd", "AttachStdin", "OpenStdin", "StdinOnce"}
+    assert differences(waiting) == {"Cmd", "AttachStdin", "OpenStdin", "StdinOnce"}
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    """Gives an order to the shell that waits, here, with the workspace in a folder; answers how it ended."""
+    _, _, program = shell("", network="none").command
+    place = str(tmp_path)
+    (tmp_path / "project").mkdir()
+
+    def tell(command: str, environment: dict[str, str], archive: list[bytes], more: bytes = b"") -> Any:
+        given = b"".join(order(command, environment, archive)).replace(b"/work", place.encode().ljust(5))
+        line, _, rest = given.partition(b"\n")
+        sizes = [int(size) for size in line.split()]
+        sizes[1] = len(rest) - sizes[0]
+        given = b"%d %d\n" % tuple(sizes) + rest + more
+        return subprocess.run(
+            ["/bin/sh", "-c", program.replace("/work", place)], input=given, capture_output=True, check=False
+        )
+
+    return tell
+
+
+def test_order(told: Callable[..., subprocess.CompletedProcess[bytes]]) -> None:
+    """A command gets exactly its variables and no input, runs in the project, and its exit code is the shell's."""
+    odd = {"A": "x'y\n\"$HOME` \\", "TAR_OPTIONS": "--no-such-option", "B": ""}
+
+    done = told('printf \'%s|\' "$A" "$B"; pwd; cat a.txt; cat; exit 7', odd, archive.pack({"a.txt": "hello"}), b"more")
+
+    assert done.returncode == 7, done.stderr
+    said = done.stdout.decode()
+    assert said.startswith(odd["A"] + "||")
+    assert said.endswith("/project\nhello")  # and nothing on its standard input
+
+
+def test_order_without_archive(told: Callable[..., subprocess.CompletedProcess[bytes]]) -> None:
+    """Where the workspace is filled already, nothing is unpacked."""
+    assert told("echo fine", {}, []).stdout == b"fine\n"
+
+
+@pytest.mark.parametrize("given", [b"", b"5", b"0 20\nexec tr"])
+def test_no_order(given: bytes) -> None:
+    """A shell whose standard input ends before an order came runs nothing, and ends."""
+    done = subprocess.run(shell("", network="none").command, input=given, capture_output=True, check=False, timeout=10)
+
+    assert done.returncode != 0 or not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "whose"),
+    [
+        ("cw-job-0af-12-3", ("job-0af", 12)), ("cw-parked-0af3-1", None), ("cw-parked-12-34-5", None),
+        ("cw-egress-0af", None), ("stranger", None), ("", None),
+    ],
+)  # fmt: skip
+def test_owner(name: str, whose: tuple[str, int] | None) -> None:
+    """A container's name says whose it is; one that waits is nobody's."""
+    assert owner(name) == whose
 
 
 def test_environment() -> None:

@@ -30,8 +30,9 @@ RUN set -eu; \
       /opt/yarn-berry/bin/yarn config get npmRegistryServer; } | grep ^http | sort -u >/etc/registries; \
     test -s /etc/registries; cat /etc/registries; \
     rm -rf /root/.npm /tmp/*
-# One user per slot, so that os.userInfo() works; any of them may write in /work, whose mode a new volume takes over.
+# One user per slot, so that os.userInfo() works; any of them may write in /work, whose mode a new volume takes over. In
+# /deps they may make folders, which none of them can list.
 RUN set -eu; slot=0; while [ "$slot" -lt 256 ]; do uid=$((20000 + slot)); \
         echo "job$slot:x:$uid:$uid::/work/home:/bin/sh" >>/etc/passwd; echo "job$slot:x:$uid:" >>/etc/group; \
         slot=$((slot + 1)); \
-    done; mkdir -m 1777 /work
+    done; mkdir -m 1777 /work; mkdir -m 1733 /deps

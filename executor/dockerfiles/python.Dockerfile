@@ -43,4 +43,4 @@ RUN set -eu; \
 RUN set -eu; slot=0; while [ "$slot" -lt 256 ]; do uid=$((20000 + slot)); \
         echo "job$slot:x:$uid:$uid::/work/home:/bin/sh" >>/etc/passwd; echo "job$slot:x:$uid:" >>/etc/group; \
         slot=$((slot + 1)); \
-    done; mkdir -m 1777 /work
+    done; mkdir -m 1777 /work; mkdir -m 1733 /deps

@@ -14,11 +14,12 @@ from typing import Any
 
 import docker
 import pytest
+from docker.models.volumes import Volume
 
 from calls import Call
 from executor import Executor, Larder
 from executor import dependencies as shared
-from executor.images import Images
+from executor.images import PYTHON, Images
 from executor.packing import NAME
 from jobs import Conclusion, Job, JobType, Phase, Request, Result
 from tests.engine_cases import ENGINE_URL, LIMITS, Bench, Recorder
@@ -101,7 +102,8 @@ const tries = {
   remove: () => fs.rmSync(path.dirname(real), { recursive: true }),
   rename: () => fs.renameSync(path.dirname(real), path.dirname(real) + '2'),
   chmod: () => fs.chmodSync(real, 0o777),
-  add: () => fs.writeFileSync('/deps/node_modules/evil.js', ''),
+  add: () => fs.writeFileSync(real.split('/node_modules')[0] + '/node_modules/evil.js', ''),
+  list: () => fs.readdirSync('/deps'),
 };
 for (const [name, go] of Object.entries(tries)) {
   try { go(); console.log('DONE', name); } catch (error) { console.log('refused', name, error.code); }
@@ -121,7 +123,7 @@ def test_no_job_alters_what_another_gets(caching: Bench) -> None:
 
     assert attack.detail["cache"]["dependencies"] == after.detail["cache"]["dependencies"] == "hit"
     assert "DONE" not in watch.text("stdout")
-    assert watch.text("stdout").count("refused") == 6
+    assert watch.text("stdout").count("refused") == 7
     assert "mine 666" in watch.text("stdout")
     assert "ms 172800000" in seen.text("stdout")
 
@@ -163,29 +165,54 @@ def test_refused_for_one_job(caching: Bench, larder: Larder) -> None:
 def test_a_tree_whose_volume_is_gone(caching: Bench, client: docker.DockerClient) -> None:
     """A volume that somebody removed is no hit, and is made anew."""
     run(caching, project(SAY))
-    for found in client.volumes.list(filters={"label": f"{shared.LABEL}.service={caching.executor._service}"}):
-        found.remove(force=True)
+    caching.left_over()
+    volume(caching).remove(force=True)
     again, _ = run(caching, project(SAY))
 
     assert again.detail["cache"] == {"dependencies": "miss"}
 
 
-def test_what_is_old_goes(
-    caching: Bench, larder: Larder, client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def volume(bench: Bench) -> Volume:
+    """Where the trees of the bench's executor are."""
+    return bench.client.volumes.get(shared.volume_of(bench.executor._service))
+
+
+def folders(bench: Bench, images: Images) -> list[str]:
+    """What is in it, which root may ask."""
+    image = images.ensure(bench.client, PYTHON)
+    mounts = {volume(bench).name: {"bind": "/deps", "mode": "ro"}}
+    said: bytes = bench.client.containers.run(image, "ls /deps", user="0:0", volumes=mounts, remove=True)
+    return said.decode().split()
+
+
+def test_what_is_old_goes(caching: Bench, larder: Larder, images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep gives up what nobody used for long, removes it once no job can be about to use it, and keeps the rest."""
     run(caching, project(SAY))
     run(caching, project(SAY, version="2.1.2"))
     old, new = trees(larder)
     os.utime(old, (0, 0))
-    mine = {"label": f"{shared.LABEL}.service={caching.executor._service}"}
 
     caching.executor.sweep(lambda job, fence: True)
     assert trees(larder) == [new]
-    assert len(client.volumes.list(filters=mine)) == 2
+    assert len(folders(caching, images)) == 2
     monkeypatch.setattr(shared, "GRACE_S", 0)
     caching.executor.sweep(lambda job, fence: True)
-    assert [found.name for found in client.volumes.list(filters=mine)] == [json.loads(new.read_text())["volume"]]
+    assert folders(caching, images) == [json.loads(new.read_text())["folder"]]
+    assert sorted(larder.folder.rglob("*.going")) == []
+
+
+def test_a_tree_that_was_not_finished_goes(
+    caching: Bench, larder: Larder, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an install left in the volume that could not be shared is removed, too."""
+    monkeypatch.setattr(shared, "FILLER", shared.FILLER + "sys.exit('no room')")
+    run(caching, project(SAY))
+    assert trees(larder) == []
+    assert len(folders(caching, images)) == 1
+
+    monkeypatch.setattr(shared, "GRACE_S", 0)
+    caching.executor.sweep(lambda job, fence: True)
+    assert folders(caching, images) == []
 
 
 def test_a_version_of_a_function_has_its_own(caching: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +13,9 @@ import docker
 import pytest
 
 from errors import EngineFault, RunStopped
-from executor import EgressRules, Executor
+from executor import EgressRules, Executor, sandbox
 from executor.images import NODE, Images
-from executor.spec import LABEL
+from executor.spec import LABEL, PARKED
 from jobs import Conclusion, JobType, Phase, Reason
 from tests.engine_cases import ENGINE_URL, SERVICE, Bench, Recorder
 
@@ -250,49 +251,64 @@ def test_stop(bench: Bench) -> None:
     assert bench.left_over() == []
 
 
+def leave(bench: Bench, name: str, service: str = SERVICE, mount: str = "") -> None:
+    """A container of ours that was made and never started, as an end of the worker leaves one."""
+    image = Images(Path("/nowhere")).ensure(bench.client, NODE)
+    mounts = [{"Type": "volume", "Source": mount, "Target": "/work"}] if mount else []
+    labels = {LABEL: "1", f"{LABEL}.service": service}
+    body = {"Image": image, "Cmd": ["true"], "Labels": labels, "HostConfig": {"Mounts": mounts}}
+    bench.client.api.create_container_from_config(body, name)  # type: ignore[no-untyped-call]
+
+
 def test_older_attempts_are_removed(bench: Bench) -> None:
     """Before an attempt starts, what an older attempt of the same job left is removed; other jobs keep theirs."""
     job, other = bench.job(fence=2), bench.job()
-    for name, owner, attempt in (("older", job, 1), ("other", other, 1)):
-        labels = {LABEL: "1", f"{LABEL}.service": SERVICE, f"{LABEL}.job": owner.id, f"{LABEL}.attempt": str(attempt)}
-        bench.client.api.create_volume(f"cw-test-{name}-{owner.id}", labels=labels)
+    for owner in (job, other):
+        leave(bench, f"cw-{owner.id}-1-2")
 
     bench.script("", job=job)
 
-    assert bench.left_over() == [other.id]
-    assert bench.executor.sweep(lambda job_id, _: job_id != other.id) == [f"cw-test-other-{other.id}"]
+    assert bench.left_over(job.id) == []
+    assert f"cw-{other.id}-1-2" in bench.objects()
+    assert bench.executor.sweep(lambda job_id, _: job_id != other.id) == [f"cw-{other.id}-1-2"]
 
 
 def test_sweep(bench: Bench) -> None:
     """A sweep removes what carries our label and is not live, and touches nothing of anybody else."""
     job = bench.job()
-    labels = {LABEL: "1", f"{LABEL}.service": SERVICE, f"{LABEL}.job": job.id, f"{LABEL}.attempt": "3"}
-    bench.client.api.create_volume(f"cw-test-{job.id}", labels=labels)
+    mine, another = f"cw-{job.id}-3-2", f"cw-{job.id}-4-2"
+    leave(bench, mine)
+    leave(bench, another, service="another")
     bench.client.api.create_volume(f"stranger-{job.id}")
-    bench.client.api.create_volume(f"other-service-{job.id}", labels={**labels, f"{LABEL}.service": "another"})
 
-    kept = bench.executor.sweep(lambda job_id, attempt: (job_id, attempt) == (job.id, 3) or job_id != job.id)
+    kept = bench.executor.sweep(lambda job_id, attempt: (job_id, attempt) == (job.id, 3))
     removed = bench.executor.sweep(lambda job_id, _: job_id != job.id)
 
-    assert (kept, removed) == ([], [f"cw-test-{job.id}"])
-    for name in ("stranger", "other-service"):
-        bench.client.api.remove_volume(f"{name}-{job.id}")
+    assert (kept, removed) == ([], [mine])
+    bench.client.api.remove_container(another)
+    bench.client.api.remove_volume(f"stranger-{job.id}")
 
 
-def test_sweep_of_a_late_container(bench: Bench, images: Images) -> None:
+def test_sweep_of_a_late_container(bench: Bench) -> None:
     """A container that was made when its workspace was removed already has brought one without a label: both go."""
     job = bench.job()
-    labels = {LABEL: "1", f"{LABEL}.service": SERVICE, f"{LABEL}.job": job.id, f"{LABEL}.attempt": "4"}
-    name = f"cw-{job.id}-4"
-    mounts = [{"Type": "volume", "Source": name, "Target": "/work"}]
-    image = images.ensure(bench.client, NODE)
-    body = {"Image": image, "Cmd": ["true"], "Labels": labels, "HostConfig": {"Mounts": mounts}}
-    bench.client.api.create_container_from_config(body, f"{name}-1")  # type: ignore[no-untyped-call]
+    name, volume = f"cw-{job.id}-4-1", f"{PARKED}{secrets.token_hex(8)}"
+    leave(bench, name, mount=volume)
 
     removed = bench.executor.sweep(lambda job_id, _: job_id != job.id)
 
-    assert removed == [f"{name}-1", name]
-    assert name not in [volume["Name"] for volume in bench.client.api.volumes()["Volumes"] or []]
+    assert removed == [name, volume]
+    assert volume not in [found["Name"] for found in bench.client.api.volumes()["Volumes"] or []]
+
+
+def test_sweep_of_a_stray_workspace(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workspace that never got a container goes, but not while one may still come."""
+    name = f"{PARKED}{secrets.token_hex(8)}"
+    bench.client.api.create_volume(name, labels={LABEL: "1", f"{LABEL}.service": SERVICE})
+
+    assert bench.executor.sweep(lambda *_: True) == []
+    monkeypatch.setattr(sandbox, "STRAY_S", -5)  # volumes know the second that they were made in
+    assert bench.executor.sweep(lambda *_: True) == [name]
 
 
 def test_several_at_once(bench: Bench) -> None:
@@ -319,7 +335,7 @@ def test_ended_by_the_engine(bench: Bench, client: docker.DockerClient) -> None:
 
     def kill_once(recorder: Recorder) -> bool:
         if "begun" in recorder.text() and not killed:
-            killed.extend(client.containers.list(filters={"label": f"{LABEL}.job={job.id}"}))
+            killed.extend(client.containers.list(filters={"name": job.id}))
             killed[0].kill(signal="TERM")
         return False
 

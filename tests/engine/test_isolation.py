@@ -11,7 +11,7 @@ import pytest
 from executor.images import PYTHON
 from executor.spec import LABEL
 from jobs import Artifact, Conclusion, Reason
-from tests.engine_cases import Bench, Recorder
+from tests.engine_cases import SERVICE, Bench, Recorder
 
 pytestmark = pytest.mark.engine
 
@@ -108,7 +108,7 @@ def test_collector(bench: Bench) -> None:
 
     class Looking(Recorder):
         def keep(self, path: str, blocks: Iterable[bytes]) -> Artifact:
-            filters = {"label": f"{LABEL}.job={bench.ran[-1]}"}
+            filters = {"label": f"{LABEL}.service={SERVICE}"}
             seen.extend(bench.client.api.containers(filters=filters))
             return super().keep(path, blocks)
 

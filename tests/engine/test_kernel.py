@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of the calls are x86-64's"),
 ]
 
-TENANCY = spec.Tenancy(SERVICE, "job-kernel", 1, 9, 0)
+TENANCY = spec.Tenancy(SERVICE, 9, "")
 #: Each call by its number, with arguments that the kernel accepts or refuses for a reason other than EPERM.
 REFUSED = {
     "io_uring_setup": (425, 1, 0), "io_uring_enter": (426, 0, 0, 0), "io_uring_register": (427, 0, 0, 0),

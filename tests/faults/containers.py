@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import docker
 
 import config
-from executor.spec import LABEL
+from executor.spec import LABEL, PARKED
 from jobs import JobType, Request
 from stack import unique_prefix
 from tests.faults.service import REAL, Service, running
@@ -53,14 +54,17 @@ class Engine:
         self._filters = {"label": [f"{LABEL}.service={name}"]}
 
     def objects(self) -> list[str]:
-        """Names of its containers and volumes."""
-        containers = self._api.containers(all=True, filters=self._filters)
-        volumes = self._api.volumes(filters=self._filters)["Volumes"] or []
-        return [found["Names"][0] for found in containers] + [found["Name"] for found in volumes]
+        """Names of its containers and workspaces; what waits for a job is nobody's."""
+        containers = [found["Names"][0] for found in self._api.containers(all=True, filters=self._filters)]
+        volumes = [found["Name"] for found in self._api.volumes(filters=self._filters)["Volumes"] or []]
+        # A shell that has a job is called by it.
+        waiting = {name.rpartition("-")[0].lstrip("/") for name in containers if re.fullmatch(f"/{PARKED}.*-2", name)}
+        ours = [name for name in containers if name.rpartition("-")[0].lstrip("/") not in waiting]
+        return ours + [name for name in volumes if name not in waiting]
 
     def alive(self, job_id: str) -> list[str]:
         """Names of the running containers of a job."""
-        filters = {"label": [*self._filters["label"], f"{LABEL}.job={job_id}"], "status": "running"}
+        filters = {**self._filters, "name": job_id, "status": "running"}
         return [found["Names"][0] for found in self._api.containers(filters=filters)]
 
     def remove_all(self) -> None:

@@ -72,6 +72,14 @@ class Scripted:
     def remarks(self, limits: Limits) -> list[Remark]:
         return []
 
+    def park(self, limits: Limits) -> None:
+        """Nothing waits."""
+
+    def unpark(self) -> None:
+        """Nothing waits."""
+
+    parked = 0
+
     def before(self, write: str, job_id: str, fence: int) -> None:
         """Stop this process if the job's plan wants it here."""
         if self._freezes.get(job_id) == write and fence == 1:
