@@ -358,6 +358,18 @@ class SandboxSettings(_Group):
     max_cpu_limit: float = Field(4.0, le=1_024, allow_inf_nan=False, description="Most CPUs that a job may ask for.")
     worker_pids_limit: int = Field(256, ge=16, le=32_768, description="Most processes and threads in one sandbox.")
     max_pids_limit: int = Field(1_024, le=32_768, description="Most processes that a job may ask for.")
+    memory_budget: Bytes | None = Field(
+        None,
+        description="Memory of all jobs of one worker together, workspaces in memory included (size); a job that does "
+        "not fit waits; default: 75 % of the engine's machine.",
+    )
+    cpu_budget: float | None = Field(
+        None,
+        ge=0.1,
+        le=1_024,
+        allow_inf_nan=False,
+        description="CPUs of all jobs together; default: the engine's machine's, or WORKER_CPU_LIMIT for each slot.",
+    )
     worker_output_limit: Bytes = Field(
         1 << 30, description="A job that prints more is ended (size); how much of it is kept is said below."
     )

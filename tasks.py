@@ -107,7 +107,14 @@ executor = Executor(
     Images(settings.data_dir / "images"),
     service=settings.service,
     rules=EgressRules(*settings.egress),
-    wish=Wish(settings.sandbox_runtime, settings.worker_workspace, settings.max_concurrent_workers, settings.parked),
+    wish=Wish(
+        settings.sandbox_runtime,
+        settings.worker_workspace,
+        settings.max_concurrent_workers,
+        settings.parked,
+        settings.memory_budget or 0,
+        settings.cpu_budget or 0.0,
+    ),
     tally=tally,
     larder=Larder(
         settings.data_dir / "dependencies", settings.dependency_cache_bytes, settings.dependency_cache_days * 86_400
@@ -340,8 +347,8 @@ def held_lease(job: Job) -> Iterator[Lease]:
 
 @huey.claim_if
 def may_claim() -> bool:
-    """False while this worker is drained, or has no engine to run a job at."""
-    return not pulse.drained and engine_is_there()
+    """False while this worker is drained, has no room for a usual job, or no engine to run it at."""
+    return not pulse.drained and executor.has_room(settings.limits) and engine_is_there()
 
 
 def engine_is_there() -> bool:

@@ -1,8 +1,8 @@
 """All benchmarks, or some of them.
 
-    python -m bench [build] [profile] [http] [access] [queue] [--rounds N]
+    python -m bench [build] [row] [profile] [http] [access] [queue] [--rounds N]
 
-Takes about eight minutes in all and prints Markdown: what bench/README.md shows.
+Takes about fifteen minutes in all and prints Markdown: what bench/README.md shows.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import argparse
 import sys
 import time
 
-from bench import access, build, http, measure, profile, queue
+from bench import access, build, http, measure, profile, queue, row
 from errors import SetupError
 
-PARTS = {"build": build.run, "profile": profile.run, "http": http.run, "access": access.run, "queue": queue.run}
+PARTS = {
+    "build": build.run, "row": row.run, "profile": profile.run, "http": http.run, "access": access.run,
+    "queue": queue.run,
+}  # fmt: skip
 
 
 def main() -> int:

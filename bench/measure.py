@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bench import nodejs
 from errors import SetupError
@@ -54,9 +54,9 @@ def table(head: str, rows: Iterable[Sequence[str]], *, names: int = 1) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def quietly(command: Sequence[str]) -> None:
+def quietly(command: Sequence[str], **options: Any) -> None:
     """Run a program to its good end. Raises SetupError, with the end of what it said."""
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, **options)
     if done.returncode:
         raise SetupError(f"`{' '.join(command)}` failed with code {done.returncode}:\n{done.stderr[-2000:]}")
 

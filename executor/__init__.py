@@ -11,6 +11,7 @@ from typing import Any
 
 from errors import EngineFault
 from executor import archive, dependencies, functions, house, installers, parking, recipes, spec, survey
+from executor.budget import Budget, Share
 from executor.dependencies import Larder, Trees
 from executor.egress import Egress
 from executor.egress import Rules as EgressRules
@@ -20,6 +21,7 @@ from executor.masking import Masker
 from executor.output import Log
 from executor.packing import Packing
 from executor.parking import Attempt, Lot, Parking
+from executor.recipes import Plan
 from executor.remarks import Remarks
 from executor.run import Ground, Order, Run, Watch
 from executor.sandbox import Engine
@@ -31,6 +33,7 @@ __all__ = ["EgressRules", "Executor", "Larder", "Remark", "Watch", "Wish"]
 
 #: What the images of jobs are called in settings.
 IMAGES_OF_JOBS = {"node": NODE, "python": PYTHON}
+NOTED_WAIT_S = 0.5
 
 
 class Executor:
@@ -96,13 +99,22 @@ class Executor:
         if not self.is_free(slot):
             raise EngineFault(Reason.RUNTIME_UNAVAILABLE, f"a container of an older job still runs in slot {slot}")
         self._in_slot[slot] = attempt.name
-        order = Order(plan, blocks, request.env, attempt, limits, use_cache=_may_share(request))
+        with ground.budget.share(Share.of(limits, ground.house), watch.stopped) as waited_s:
+            order = Order(_noting(plan, waited_s), blocks, request.env, attempt, limits, use_cache=_may_share(request))
+            return self._run(ground, order, job, request, watch, mask)
+
+    def _run(self, ground: Ground, order: Order, job: Job, request: Request, watch: Watch, mask: Masker) -> Result:
         remarks = Remarks(watch.output)
-        with contextlib.closing(Log(limits, job.log_lines, remarks.output, mask)) as log:
+        with contextlib.closing(Log(order.limits, job.log_lines, remarks.output, mask)) as log:
             if request.call and request.call.makes_version:
                 return _packed(ground, order, log, watch, mask)
             result = Run(ground, order, log, watch, mask).result()
         return replace(result, detail={**result.detail, **remarks.told()})
+
+    def has_room(self, limits: Limits) -> bool:
+        """True if a job with these limits would not have to wait for others of this worker to end."""
+        ground = self._ground
+        return not ground or ground.budget.has_room(Share.of(limits, ground.house))
 
     def is_free(self, slot: int) -> bool:
         """False while a container that the engine could not remove keeps the slot's user; it is tried again here."""
@@ -117,7 +129,8 @@ class Executor:
                 trees = Trees(self._engine, self._images, self._service, common, self._larder)
                 lot = Lot(self._engine, self._images, self._service, common, trees.mounts())
                 sites = Parking(lot, tuple(IMAGES_OF_JOBS[name] for name in self._wish.parked))
-                self._ground = Ground(self._engine, self._images, egress, common, self._tally, trees, sites)
+                budget = Budget(house.whole(self._engine, self._wish, limits))
+                self._ground = Ground(self._engine, self._images, egress, common, self._tally, trees, sites, budget)
             return self._ground
 
     def prepare(self) -> list[str]:
@@ -197,6 +210,13 @@ def _may_share(request: Request) -> bool:
     if JobType.ANALYZE in (request.steps or (request.type,)):
         return False  # its install asks the registry what is newer, too
     return not (request.call and request.call.makes_version)  # a version is packed with what it needs
+
+
+def _noting(plan: Plan, waited_s: float) -> Plan:
+    """The plan, saying in the job's log how long it waited for room, if it did."""
+    if waited_s < NOTED_WAIT_S:
+        return plan
+    return replace(plan, notes=(*plan.notes, f"waited {waited_s:.1f} s for memory and processors that other jobs used"))
 
 
 def _packed(ground: Ground, order: Order, log: Log, watch: Watch, mask: Masker) -> Result:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from executor.budget import Share
 from executor.sandbox import Engine, translated
 from executor.spec import House
 from jobs import Limits
@@ -29,14 +30,16 @@ PARENTS = {"cgroupfs": f"/{GROUP}", "systemd": "chefworkers.slice"}
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the settings say: the runtime of the jobs' code, where workspaces live, how many jobs run at a time, and the
-    images of which a sandbox waits for each of these.
+    """What the settings say: the runtime of the jobs' code, where workspaces live, how many jobs run at a time, the
+    images of which a sandbox waits for each of these, and what all of them may use together (0: what the machine has).
     """
 
     runtime: str = ""
     workspace: Literal["auto", "memory", "disk"] = "auto"
     slots: int = 5
     parked: tuple[str, ...] = ()
+    memory_budget: int = 0
+    cpu_budget: float = 0.0
 
 
 def settle(engine: Engine, wish: Wish, limits: Limits) -> House:
@@ -47,6 +50,17 @@ def settle(engine: Engine, wish: Wish, limits: Limits) -> House:
     if group.startswith("/"):
         _cap(group, int(info.get("MemTotal", 0) * PARENT_SHARE))
     return House(wish.runtime, group, is_in_memory(info, wish, limits))
+
+
+def whole(engine: Engine, wish: Wish, limits: Limits) -> Share:
+    """What the jobs of one worker may use together; `limits` are a usual job's. Raises EngineFault.
+
+    Processors may be shared by as many usual jobs as there are slots; memory cannot be had twice.
+    """
+    with translated("ask for its machine"):
+        info: dict[str, Any] = engine.api.info()
+    memory = wish.memory_budget or int(info.get("MemTotal", 0) * MEMORY_SHARE)
+    return Share(memory, wish.cpu_budget or max(float(info.get("NCPU", 1)), wish.slots * limits.cpus))
 
 
 def parent(info: dict[str, Any]) -> str:

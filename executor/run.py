@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from executor import archive, collected, dependencies, egress, findings, installers, keeper, pipeline, sources, spec
+from executor.budget import Budget
 from executor.collected import Collected
 from executor.dependencies import Tree, Trees
 from executor.egress import Egress
@@ -72,6 +73,7 @@ class Ground:
     tally: Tally
     trees: Trees
     parking: Parking
+    budget: Budget
 
 
 class Ended(Exception):

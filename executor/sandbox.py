@@ -293,7 +293,6 @@ class Sandbox:
 
     def exit(self, guard: Guard) -> Exit:
         """Wait for the end. Raises as start(), and EngineFault if the engine ended the container of its own accord."""
-        pause_s = 0.005
         while True:
             with translated("inspect container"):
                 state = self._engine.api.inspect_container(self.id)["State"]
@@ -304,8 +303,12 @@ class Sandbox:
                     raise EngineFault(Reason.RUNTIME_UNAVAILABLE, "the Docker Engine ended the container")
                 return ended
             guard.check()
-            time.sleep(pause_s)
-            pause_s = min(POLL_S, pause_s * 2)
+            self._wait(POLL_S)
+
+    def _wait(self, timeout_s: float) -> None:
+        """Return once the engine says that it ended, or when it has not for so long."""
+        with translated("wait for container"), contextlib.suppress(requests.Timeout, requests.ConnectionError):
+            self._engine.api.wait(self.id, timeout=timeout_s)
 
     def _was_killed(self, state: dict[str, Any]) -> bool:
         """True if a signal came by way of the engine. One that is being stopped ends its containers, and answers still.

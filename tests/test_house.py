@@ -11,7 +11,7 @@ from docker.errors import APIError
 
 from errors import EngineFault
 from executor import Executor, house
-from executor.house import Wish, settle
+from executor.house import Wish, settle, whole
 from executor.images import Images
 from executor.sandbox import Engine
 from executor.spec import House
@@ -65,6 +65,21 @@ def test_workspace(groups: Path, workspace: Any, memory: int, in_memory: bool) -
     engine = Told(CgroupDriver="none", MemTotal=memory)
 
     assert settle(engine, Wish("", workspace, slots=5), LIMITS_OF_ONE_GIB) == House("", "", in_memory)
+
+
+@pytest.mark.parametrize(
+    ("wish", "memory", "cpus"),
+    [
+        (Wish(slots=2), 750, 4.0),
+        (Wish(slots=8), 750, 8.0),
+        (Wish(slots=8, memory_budget=600, cpu_budget=1.5), 600, 1.5),
+    ],
+)  # fmt: skip
+def test_whole(wish: Wish, memory: int, cpus: float) -> None:
+    """All jobs together get three quarters of the memory, and processors for as many usual jobs as there are slots."""
+    found = whole(Told(MemTotal=1000, NCPU=4), wish, replace(LIMITS, cpus=1.0))
+
+    assert (found.memory_bytes, found.cpus) == (memory, cpus)
 
 
 @pytest.mark.parametrize(

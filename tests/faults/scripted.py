@@ -78,6 +78,9 @@ class Scripted:
     def unpark(self) -> None:
         """Nothing waits."""
 
+    def has_room(self, limits: Limits) -> bool:
+        return True
+
     parked = 0
 
     def before(self, write: str, job_id: str, fence: int) -> None:

@@ -49,7 +49,7 @@ CALM_S = 8.0
 #: What the executor may ask of the engine. Nothing here enters a container, or copies from one.
 ASKED = re.compile(
     r"GET /(?:_ping|version|info|events|images/X/json|containers/json|containers/X/(?:json|stats)|volumes|networks)"
-    r"|POST /(?:containers/create|containers/X/(?:start|attach|kill)|volumes/create|networks/create)"
+    r"|POST /(?:containers/create|containers/X/(?:start|attach|kill|rename|wait)|volumes/create|networks/create)"
     r"|DELETE /(?:containers|volumes)/X"
 )
 _REQUEST = re.compile(rb"^(GET|POST|PUT|DELETE|HEAD|PATCH) (?:/v[\d.]+)?(/\S*) HTTP/1\.1\r$", re.MULTILINE)
