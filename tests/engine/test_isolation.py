@@ -108,7 +108,7 @@ def test_collector(bench: Bench) -> None:
 
     class Looking(Recorder):
         def keep(self, path: str, blocks: Iterable[bytes]) -> Artifact:
-            filters = {"label": f"{LABEL}.service={SERVICE}"}
+            filters = {"label": [f"{LABEL}=1", f"{LABEL}.service={SERVICE}"]}
             seen.extend(bench.client.api.containers(filters=filters))
             return super().keep(path, blocks)
 
