@@ -392,6 +392,14 @@ class SandboxSettings(_Group):
         description="Images (node, python) of which each slot has a sandbox waiting, started and empty, so that a job "
         "begins at once; some 30 MB each; empty: none wait.",
     )
+    kept_sandboxes: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="How many failed jobs' sandboxes are kept at a time, if the request says keepSandbox, to be looked "
+        "into with docker exec; 0: none.",
+    )
+    kept_sandbox_minutes: int = Field(60, ge=1, le=1_440, description="How long each of them stays (minutes).")
     egress_allow: str = Field(
         "",
         description="What installs may reach beside the package registries: hosts, host:port or http:// addresses, "
@@ -681,7 +689,8 @@ class Settings(
     @property
     def bounds(self) -> Bounds:
         """What a submission may hold."""
-        return Bounds(self.max_files, self.max_project_bytes, tuple(self.endpoints), self.allowance)
+        kept = self.kept_sandboxes > 0
+        return Bounds(self.max_files, self.max_project_bytes, tuple(self.endpoints), self.allowance, kept)
 
     @property
     def allowance(self) -> Allowance:

@@ -42,13 +42,15 @@ SECTIONS = ("dependencies", "devDependencies", "peerDependencies")
 class Bounds:
     """How much one project may hold: number of files, and bytes of all their texts in UTF-8.
 
-    `endpoints` are the receivers of webhooks that a job may name, `limits` what it may ask for.
+    `endpoints` are the receivers of webhooks that a job may name, `limits` what it may ask for. `keeps_sandboxes`:
+    whether a job may have its sandbox kept if it fails.
     """
 
     max_files: int = 2_000
     max_project_bytes: int = 10 << 20
     endpoints: tuple[str, ...] = ()
     limits: allowance.Allowance | None = None
+    keeps_sandboxes: bool = False
 
     @property
     def room(self) -> Room:
@@ -183,6 +185,9 @@ class Submission(Edge):
         default_factory=dict, description=f"an object of {', '.join(allowance.FIELDS)}"
     )
     cache: Literal["on", "off"] = Field("on", description="on or off; off: neither use nor keep what jobs share")
+    keep_sandbox: bool = Field(
+        default=False, description="true or false; true needs a service that keeps sandboxes (KEPT_SANDBOXES)"
+    )
     webhook: Names | None = Field(
         None, description="the name of an endpoint in the service's settings, a list of such names, or none"
     )
@@ -284,11 +289,13 @@ def _place(parts: list[str], inner: dict[str, type[Edge]]) -> tuple[list[str], d
     return parts[:depth], {str(field.alias): str(field.description) for field in model.model_fields.values()}
 
 
-def option_mistakes(submission: Submission, endpoints: tuple[str, ...]) -> Iterator[Mistake]:
-    """What one field alone cannot tell: names of receivers and reasons, sizes, what needs another field."""
-    unknown = [name for name in _named_endpoints(submission) or () if name not in endpoints]
+def option_mistakes(submission: Submission, bounds: Bounds) -> Iterator[Mistake]:
+    """What one field alone cannot tell: what the service knows and allows, sizes, what needs another field."""
+    if submission.keep_sandbox and not bounds.keeps_sandboxes:
+        yield Mistake("#/keepSandbox", "keepSandbox must be false: this service keeps none (KEPT_SANDBOXES).")
+    unknown = [name for name in _named_endpoints(submission) or () if name not in bounds.endpoints]
     if unknown:
-        known = ", ".join(endpoints) or "none"
+        known = ", ".join(bounds.endpoints) or "none"
         yield Mistake("#/webhook", f"webhook must be {Submission.model_fields['webhook'].description}; known: {known}.")
     if submission.retry:
         unknown = [name for name in submission.retry.on if name not in RETRIED]

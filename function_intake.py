@@ -150,7 +150,7 @@ def _checked(model: type[Any], part: type[form.Edge], document: Mapping[str, Any
     except ValidationError as error:
         mistakes += form.field_mistakes(error, part)
     else:
-        mistakes += form.option_mistakes(submission, bounds.endpoints)
+        mistakes += form.option_mistakes(submission, bounds)
         mistakes += allowance.mistakes(submission.limits, bounds.limits or {})
     if isinstance(data := document.get("data"), dict):
         mistakes += _data_mistakes(data, bounds)
@@ -221,6 +221,7 @@ def _request(submission: Any, data: VersionData) -> Request:
         env=data.env,
         install_scripts=data.install_scripts,
         limits={**allowance.granted(submission.limits), **times},
+        keep_sandbox=submission.keep_sandbox,
     )
 
 

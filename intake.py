@@ -62,7 +62,7 @@ def check(
     except ValidationError as error:
         mistakes += field_mistakes(error)
     else:
-        mistakes += option_mistakes(submission, bounds.endpoints)
+        mistakes += option_mistakes(submission, bounds)
         mistakes += allowance.mistakes(submission.limits, bounds.limits or {})
         mistakes += _glob_mistakes(submission.data.artifacts)
     data = document.get("data")
@@ -93,6 +93,7 @@ def _request(submission: Submission, tree: Tree) -> Request:
         install_scripts=data.install_scripts,
         limits=allowance.granted(submission.limits),
         use_cache=submission.cache == "on",
+        keep_sandbox=submission.keep_sandbox,
         steps=tuple(JobType(each) for each in data.steps),
         on_failure=data.on_failure,
         fail_on=data.fail_on,

@@ -158,6 +158,7 @@ class Request:
     `limits` holds the fields of Limits in which this job differs from the service's default. `steps`: in place of what
     the type does, these types in this order, up to the first that fails (`on_failure` stop) or all (continue).
     `fail_on` is the least severe finding that fails a lint. `language` is node or python; "" is what the files tell.
+    `keep_sandbox`: if the job fails, its workspace stays for a while, for somebody to look into.
     `call` is what a function job calls; the dependencies of one in Python are names and specifiers of its index.
     """
 
@@ -179,6 +180,7 @@ class Request:
     call: Call | None = None
     binary: dict[str, str] = field(default_factory=dict)
     artifacts: tuple[str, ...] = ()
+    keep_sandbox: bool = False
 
     def to_bytes(self) -> bytes:
         """As the store keeps it: UTF-8 JSON."""

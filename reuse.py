@@ -11,7 +11,7 @@ from typing import Any
 from jobs import Artifact, Conclusion, Job, Request, Result
 
 #: What says how a job is treated, not what it does.
-PASSED_OVER = frozenset({"chat_id", "priority", "limits", "use_cache"})
+PASSED_OVER = frozenset({"chat_id", "priority", "limits", "use_cache", "keep_sandbox"})
 
 
 def fingerprint(job: Job, request: Request, images: Iterable[str]) -> str | None:

@@ -114,6 +114,8 @@ executor = Executor(
         settings.parked,
         settings.memory_budget or 0,
         settings.cpu_budget or 0.0,
+        settings.kept_sandboxes,
+        settings.kept_sandbox_minutes * 60,
     ),
     tally=tally,
     larder=Larder(

@@ -23,7 +23,7 @@ from executor.packing import Packing
 from executor.parking import Attempt, Lot, Parking
 from executor.recipes import Plan
 from executor.remarks import Remarks
-from executor.run import Ground, Order, Run, Watch
+from executor.run import Ground, Keeping, Order, Run, Watch
 from executor.sandbox import Engine
 from executor.survey import Remark
 from jobs import Conclusion, Job, JobType, Limits, Reason, Request, Result
@@ -100,7 +100,8 @@ class Executor:
             raise EngineFault(Reason.RUNTIME_UNAVAILABLE, f"a container of an older job still runs in slot {slot}")
         self._in_slot[slot] = attempt.name
         with ground.budget.share(Share.of(limits, ground.house), watch.stopped) as waited_s:
-            order = Order(_noting(plan, waited_s), blocks, request.env, attempt, limits, use_cache=_may_share(request))
+            keep = Keeping(self._wish.kept, self._wish.kept_s) if request.keep_sandbox and self._wish.kept else None
+            order = Order(_noting(plan, waited_s), blocks, request.env, attempt, limits, _may_share(request), keep)
             return self._run(ground, order, job, request, watch, mask)
 
     def _run(self, ground: Ground, order: Order, job: Job, request: Request, watch: Watch, mask: Masker) -> Result:

@@ -31,7 +31,8 @@ PARENTS = {"cgroupfs": f"/{GROUP}", "systemd": "chefworkers.slice"}
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What the settings say: the runtime of the jobs' code, where workspaces live, how many jobs run at a time, the
-    images of which a sandbox waits for each of these, and what all of them may use together (0: what the machine has).
+    images of which a sandbox waits for each of these, what all of them may use together (0: what the machine has), and
+    how many failed jobs' sandboxes are kept for how long.
     """
 
     runtime: str = ""
@@ -40,6 +41,8 @@ class Wish:
     parked: tuple[str, ...] = ()
     memory_budget: int = 0
     cpu_budget: float = 0.0
+    kept: int = 0
+    kept_s: int = 0
 
 
 def settle(engine: Engine, wish: Wish, limits: Limits) -> House:

@@ -73,6 +73,8 @@ class Site:
     keeper: Sandbox = field(init=False)
     #: Whether it waited for its job.
     parked: bool = False
+    #: Whether its workspace stays when it is cleared.
+    kept: bool = False
     #: Hears that the first order is given, or that none will be.
     when_busy: Callable[[], None] | None = None
     _waiting: Sandbox | None = None
@@ -121,6 +123,24 @@ class Site:
         if told:
             told()
 
+    def keep(self, seconds: int, most: int) -> str:
+        """Have the workspace stay so long, held by a container that this answers the name of; it can be entered.
+
+        Of more than `most` the oldest goes. Raises EngineFault.
+        """
+        engine, name = self.lot.engine, f"{spec.KEPT}{self.name.removeprefix('cw-')}-1"
+        mine = {"name": spec.KEPT, "label": f"{spec.LABEL}.service={self.lot.service}"}
+        with translated("list containers"):
+            held = engine.api.containers(filters=mine)
+        gone = {found["Id"] for found in sorted(held, key=lambda found: -found["Created"])[most - 1 :]}
+        engine.remove(lambda found: found["Id"] in gone, spec.KEPT)
+        step = spec.Step(self.image, ("/bin/sleep", str(seconds)), mounts=self.lot.mounts)
+        box = Sandbox(engine, spec.container(step, self.tenancy, self.limits, self.lot.house), name)
+        with box:
+            box.start([], UNGUARDED)
+        self.kept = True
+        return name
+
     @property
     def is_quiet(self) -> bool:
         """True if the engine has said of each shell that it ended."""
@@ -128,8 +148,10 @@ class Site:
 
     def clear(self) -> None:
         """Remove all that there is of it. Raises EngineFault."""
-        names = (f"{self.tenancy.volume}-", f"{self.name}-")
-        self.lot.engine.remove(lambda found: found["Names"][0].lstrip("/").startswith(names), *names)
+        names, workspaces = (f"{self.tenancy.volume}-", f"{self.name}-"), not self.kept
+        self.lot.engine.remove(
+            lambda found: found["Names"][0].lstrip("/").startswith(names), *names, workspaces=workspaces
+        )
 
     def _shell(self, network: str) -> spec.Step:
         return spec.shell(self.image, network=network, mounts=self.lot.mounts)
@@ -270,7 +292,7 @@ class Parking:
 
 
 def is_lost(found: dict[str, Any], now: float) -> bool:
-    """True for a container that waits for a job, as the engine lists it, if its worker is gone."""
+    """True for a container of no job, as the engine lists it, whose worker is gone or whose time is over."""
     if found["State"] in {"exited", "dead"}:
         return True
     return bool(found["State"] == "created" and now - found["Created"] > UNSTARTED_S)

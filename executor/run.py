@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from errors import EngineFault
 from executor import archive, collected, dependencies, egress, findings, installers, keeper, pipeline, sources, spec
 from executor.budget import Budget
 from executor.collected import Collected
@@ -23,7 +24,7 @@ from executor.recipes import Plan, Work
 from executor.sandbox import Deadline, Engine, Exit, Guard, Overrun
 from executor.sizes import Sizes
 from executor.usage import Usage
-from jobs import Artifact, Conclusion, Limits, OutputChunk, Phase, PhaseTime, Reason, Result
+from jobs import Artifact, Conclusion, Limits, OutputChunk, Phase, PhaseTime, Reason, Result, iso
 from metrics import Tally
 
 MESSAGE_CHARS = 4_000
@@ -51,8 +52,16 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Keeping:
+    """How many failed jobs' sandboxes are kept at a time, and for how many seconds."""
+
+    most: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
-    """What one run is given. `environment` is the job's own and reaches its command only."""
+    """What one run is given. `environment` is the job's own and reaches its command only. `keep`: if it fails."""
 
     plan: Plan
     archive: list[bytes]
@@ -60,6 +69,7 @@ class Order:
     attempt: Attempt
     limits: Limits
     use_cache: bool = True
+    keep: Keeping | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,7 @@ class Run:
         self._archive = order.archive
         self._site: Site
         self._image = ""
+        self._kept: dict[str, str] = {}
         self._doing = "preparing"
         self._tail = ""
         self._command = ""
@@ -128,6 +139,8 @@ class Run:
         """
         with contextlib.ExitStack() as cleanup:
             result = self._ended(cleanup)
+            if result.reason and self._order.keep and self._image:
+                self._keep(self._order.keep)
         detail = {**result.detail, **self._evidence()}
         return self._mask.result(replace(result, phases=tuple(self._phases), detail=detail))
 
@@ -378,6 +391,16 @@ class Run:
         if told:
             self._tail = "\n".join([*filter(None, [self._tail]), *told[-TAIL_LINES:]])
 
+    def _keep(self, keeping: Keeping) -> None:
+        """Let somebody look into the workspace of a job that failed. That this fails is not the job's fault."""
+        try:
+            name = self._site.keep(keeping.seconds, keeping.most)
+        except EngineFault as error:
+            self._log.say(f"the sandbox could not be kept: {error}")
+        else:
+            self._kept = {"container": name, "until": str(iso(round((time.time() + keeping.seconds) * 1000)))}
+            self._log.say(f"kept for {keeping.seconds // 60} min: docker exec -it -w {spec.PROJECT} {name} sh")
+
     def _evidence(self) -> dict[str, Any]:
         """The figures of the run, whatever its end."""
         elapsed_s, report = time.monotonic() - self._began, self._keeper.report
@@ -389,6 +412,7 @@ class Run:
         if self._image:
             place = "memory" if self._ground.house.in_memory else "disk"
             body["sandbox"] = {"image": self._image, "workspace": place, "runtime": self._ground.house.runtime}
+            body["sandbox"] |= {"kept": self._kept} if self._kept else {}
         return body | ({"egress": report["targets"]} if report.get("targets") else {})
 
     @contextlib.contextmanager

@@ -126,8 +126,10 @@ class Engine:
                 self._client.close()
                 self._client = None
 
-    def remove(self, doomed: Callable[[dict[str, Any]], bool], *names: str, service: str = "") -> list[str]:
-        """Kill and remove the containers that are `doomed`, then the workspaces that they had.
+    def remove(
+        self, doomed: Callable[[dict[str, Any]], bool], *names: str, service: str = "", workspaces: bool = True
+    ) -> list[str]:
+        """Kill and remove the containers that are `doomed`, then the workspaces that they had, unless these stay.
 
         Only what carries our label is looked at, of this service if one is named, with one of `names` in its own.
         `doomed` gets what the engine lists of a container. Answers the names of what is gone; what cannot be removed
@@ -138,8 +140,8 @@ class Engine:
         lost = [container for container in found if doomed(container)]
         removed = [self._remove_container(container) for container in lost]
         mounts = [mount for each in lost for mount in each.get("Mounts", ())]
-        workspaces = dict.fromkeys(mount["Name"] for mount in mounts if _is_workspace(mount))
-        removed += [self._remove_volume(name) for name in workspaces]
+        volumes = dict.fromkeys(mount["Name"] for mount in mounts if workspaces and _is_workspace(mount))
+        removed += [self._remove_volume(name) for name in volumes]
         return [name for name in removed if name]
 
     def remove_strays(self, service: str) -> list[str]:

@@ -23,6 +23,8 @@ FIRST_UID = 20_000
 MAX_SLOTS = 256
 #: What volumes, and containers that wait for their job, are called, with a word and a number behind.
 PARKED = "cw-parked-"
+#: What holds a failed job's workspace is called, with the attempt's name and a number behind.
+KEPT = "cw-kept-"
 
 #: What a job may ask the kernel for; docs/security.md has the reasons. The engine takes the text, not a path.
 SECCOMP = json.dumps(json.loads((Path(__file__).parent / "seccomp.json").read_text()), separators=(",", ":"))
@@ -55,9 +57,9 @@ def attempt_name(job_id: str, fence: int) -> str:
 
 
 def owner(container: str) -> tuple[str, int] | None:
-    """(job, fence) that a container of this name belongs to; None for one that waits for its job."""
+    """(job, fence) that a container of this name runs for; None for one that waits, or holds what is kept."""
     parts = container.removeprefix("cw-").rsplit("-", 2)
-    if len(parts) < 3 or container.startswith(PARKED) or not parts[1].isdecimal():
+    if len(parts) < 3 or container.startswith((PARKED, KEPT)) or not parts[1].isdecimal():
         return None
     return parts[0], int(parts[1])
 

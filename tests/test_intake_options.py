@@ -123,3 +123,13 @@ def test_unknown_receivers(wanted: object) -> None:
         parse(body_of(webhook=wanted), Bounds(endpoints=("a", "b")))
 
     assert [mistake.pointer for mistake in caught.value.mistakes] == ["#/webhook"]
+
+
+def test_keeping_the_sandbox() -> None:
+    """A job may have its sandbox kept where the service keeps any; elsewhere the field is named."""
+    request, _ = parse(body_of(keepSandbox=True), Bounds(keeps_sandboxes=True))
+    assert request.keep_sandbox
+
+    with pytest.raises(InvalidRequest) as refused:
+        parse(body_of(keepSandbox=True), Bounds())
+    assert [mistake.pointer for mistake in refused.value.mistakes] == ["#/keepSandbox"]

@@ -14,7 +14,7 @@ import pytest
 
 from executor import Executor, Wish
 from executor.images import Images
-from executor.spec import PARKED
+from executor.spec import KEPT, PARKED
 from jobs import Conclusion, Reason
 from tests.engine_cases import ENGINE_URL, LIMITS, Bench, Recorder
 
@@ -122,6 +122,39 @@ def test_a_limit_ends_it(parking: Bench) -> None:
 
     assert result.reason is Reason.TIMEOUT
     assert [name for name in parking.objects() if parking.ran[-1] in name] == []
+
+
+@pytest.fixture
+def keeping(images: Images, client: docker.DockerClient) -> Iterator[Bench]:
+    """Runs jobs of which one sandbox is kept; afterwards it is removed."""
+    service = f"test-{secrets.token_hex(4)}"
+    executor = Executor(ENGINE_URL, images, service=service, wish=Wish("", "auto", SLOTS, kept=1, kept_s=60))
+    made = Bench(executor, client)
+    yield made
+    for name in made.objects():
+        if name.startswith(KEPT):
+            client.api.kill(name)
+    until(lambda: bool(executor.sweep(lambda *_: False)) or not made.objects(), "what was kept is swept once it ended")
+    assert made.left_over() == []
+    executor.close()
+
+
+def test_a_failed_jobs_sandbox_is_kept(keeping: Bench) -> None:
+    """A job that asks for it, and fails, leaves its workspace to be looked into; of too many the oldest goes."""
+    failing, fine = "echo found it > clue.txt; exit 1", "true"
+
+    names = [
+        keeping.run(SAY, command=command, keep_sandbox=True).detail["sandbox"].get("kept", {}).get("container")
+        for command in (failing, fine, failing)
+    ]
+    unasked = keeping.run(SAY, command=failing)
+
+    assert names[1] is None
+    assert "kept" not in unasked.detail["sandbox"]
+    assert keeping.executor.sweep(lambda *_: False) == []
+    assert [name for name in keeping.objects() if name.startswith(KEPT)] == [names[2]]
+    looked = keeping.client.containers.get(names[2]).exec_run("cat /work/project/clue.txt")
+    assert looked.output == b"found it\n"
 
 
 _WORKER = """
