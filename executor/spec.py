@@ -40,14 +40,14 @@ ENVIRONMENT: dict[str, str] = {
     "SSL_CERT_FILE": CA_BUNDLE,
 }
 
-# Waits for one order: a line with the sizes of an archive and of a command, then both. It reads exactly so much, so no
-# half-closed connection is needed, and unpacks before the job's own variables (TAR_OPTIONS, PATH, ...) are set.
+# Waits for one order: a line with the sizes of an archive and of a text for the shell, then both. It reads exactly so
+# much, so no half-closed connection is needed, and unpacks before the job's own variables (TAR_OPTIONS, ...) are there.
 _WAIT = """
 read -r archive order || exit
-[ "$archive" = 0 ] || /usr/bin/head -c "$archive" | /usr/bin/env -i /bin/tar -x -C /work -f - || exit
-order=$(/usr/bin/head -c "$order") && eval "exec $order"
+[ "$archive" = 0 ] || /usr/bin/head -c "$archive" | /bin/tar -x -C /work -f - || exit
+order=$(/usr/bin/head -c "$order") && eval "$order"
 """
-#: How a shell runs a job's command: $0 is the project, $1 the command.
+#: How a shell runs a job's command where variables and stdin are given otherwise: $0 is the project, $1 the command.
 IN_PROJECT = 'cd "$0" && exec /bin/sh -c "$1"'
 
 
@@ -165,11 +165,14 @@ def shell(image: str, *, network: str, mounts: tuple[Mount, ...] = ()) -> Step:
 
 
 def order(command: str, environment: Mapping[str, str], archive: Sequence[bytes]) -> list[bytes]:
-    """What a shell() gets on stdin: a tar for an empty workspace, or nothing, and a command to run in the project."""
-    variables = (f"{name}={value}" for name, value in environment.items())
-    words = ("/usr/bin/env", *variables, "/bin/sh", "-c", IN_PROJECT, PROJECT, command)
-    line = f"{shlex.join(words)} </dev/null".encode()
-    return [b"%d %d\n" % (sum(map(len, archive)), len(line)), *archive, line]
+    """What a shell() gets on stdin: a tar for an empty workspace, or nothing, and a command to run in the project.
+
+    The names of variables are such that a shell takes.
+    """
+    variables = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    run = f"cd {PROJECT} && exec /bin/sh -c {shlex.quote(command)} </dev/null"
+    text = "\n".join([*variables, run]).encode()
+    return [b"%d %d\n" % (sum(map(len, archive)), len(text)), *archive, text]
 
 
 def volume(tenancy: Tenancy, limits: Limits, house: House) -> dict[str, str]:
