@@ -47,6 +47,7 @@ from executor import EgressRules, Executor, Larder, Wish
 from executor.images import Images
 from inbox import Inbox
 from jobs import Artifact, Conclusion, Job, Limits, OutputChunk, Phase, Reason, Request, Result, Status, iso
+from journal import Journal
 from lease import Lease, Stop
 from metrics import Tally
 from payload import Form
@@ -212,7 +213,9 @@ def run_anew(job: Job, request: Request, work: str | None, slot: int, lease: Lea
     makes_version = request.call is not None and request.call.makes_version
     files = versions.writer(job) if makes_version else shelf.open(job.id, job.fence)
     tree = versions.tree(request.call)
-    result = executor.run(job, request, limits_of(job, request), slot, Watch(job, lease, files), tree)
+    with Journal(lambda: lease.stopped, job.id) as journal:
+        watch = Watch(job, lease, files, journal)
+        result = executor.run(job, request, limits_of(job, request), slot, watch, tree)
     if work and result.conclusion is Conclusion.SUCCESS:
         store.remember_result(work, job.id, int(settings.result_cache_hours * 3_600))
     return versions.settled(job, request.call, result) if request.call and makes_version else result
@@ -237,7 +240,8 @@ def done_before(job: Job, work: str, lease: Lease) -> Result | None:
     tally.count("cache_hits", "results")
     note = f"{earlier.id} did the same work with success; its result is used (cache off in the request refuses that)\n"
     said = OutputChunk(job.log_lines, 1, time.time_ns() // 1_000_000, Phase.PREPARING, "system", note)
-    Watch(job, lease, writer).output(said)
+    with Journal(lambda: lease.stopped, job.id) as journal:
+        Watch(job, lease, writer, journal).output(said)
     return reuse.reused(earlier, artifacts)
 
 
@@ -284,21 +288,24 @@ def end_stopped(job: Job, lease: Lease) -> None:
 class Watch:
     """What the executor reports to while a job runs: each write carries the fence, so a stale run changes nothing."""
 
-    def __init__(self, job: Job, lease: Lease, files: Writer) -> None:
-        """`files` takes the artifacts of this attempt."""
+    def __init__(self, job: Job, lease: Lease, files: Writer, journal: Journal) -> None:
+        """`files` takes the artifacts of this attempt, `journal` what it says."""
         self._job = job
         self._lease = lease
         self._files = files
+        self._journal = journal
+        #: Nothing more can be written, and nobody is to wait for it.
+        self._silent = False
 
     def output(self, chunk: OutputChunk) -> None:
         """Append to the job's log."""
         if chunk.dropped_bytes:
             tally.count("log_dropped_bytes", by=chunk.dropped_bytes)
-        self._write(lambda: live.append_log(self._job.id, self._job.fence, [chunk]))
+        self._journal.put(lambda: self._write(lambda: live.append_log(self._job.id, self._job.fence, [chunk])))
 
     def progress(self, percent: int, phase: Phase) -> None:
         """Show how far the job is."""
-        self._write(lambda: live.progress(self._job.id, self._job.fence, percent, phase))
+        self._journal.put(lambda: self._write(lambda: live.progress(self._job.id, self._job.fence, percent, phase)))
 
     def stopped(self) -> bool:
         """True once the run must stop."""
@@ -309,29 +316,33 @@ class Watch:
         return self._files.keep(path, blocks)
 
     def _write(self, write: Callable[[], None]) -> None:
+        if self._silent:
+            return
         try:
-            persist(write, lambda: self._lease.stopped)
+            self._silent = not persist(write, lambda: self._lease.stopped)
         except LeaseLost:
+            self._silent = True
             self._lease.stop(Stop.LOST)
 
 
 def persist(write: Callable[[], None], given_up: Callable[[], bool]) -> bool:
-    """Write to the store, waiting through an outage until `given_up()`; True if it is written.
+    """Write to the store, at least once, waiting through an outage until `given_up()`; True if it is written.
 
     Raises:
         LeaseLost: The run is stale.
     """
-    while not given_up():
+    while True:
         try:
             write()
             return True
         except StoreUnavailable as error:
             tally.count("redis_errors", "worker")
+            if given_up():
+                return False
             log.warning("writing again: %s", error)
             again_at = time.monotonic() + random.uniform(0.2, 0.8)  # noqa: S311  (spread the reconnects)
             while time.monotonic() < again_at and not given_up():
                 time.sleep(0.02)  # in short steps: a run that must stop may not sleep past the end of its lease
-    return False
 
 
 @contextmanager

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,6 +32,8 @@ UNGUARDED = Guard(lambda: False, ())
 THREADS = 2
 #: From making a container to starting it takes a moment; after so long, nobody will.
 UNSTARTED_S = 600
+#: So long after its first order a job shares the engine with the making of the next site; many have ended by then.
+REFILL_AFTER_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +79,9 @@ class Site:
     parked: bool = False
     #: Whether its workspace stays when it is cleared.
     kept: bool = False
-    #: Hears that the first order is given, or that none will be.
+    #: Hears, once, that others may have the machine's time: some way into the first order, or at the end.
     when_busy: Callable[[], None] | None = None
+    _ordered_at: float = math.inf
     _waiting: Sandbox | None = None
 
     def open(self, python: str) -> None:
@@ -117,8 +122,17 @@ class Site:
         self.shells.append(found or self.sandbox(self._shell(network)))
         return self.shells[-1]
 
+    def ordered(self) -> None:
+        """The first order is given."""
+        self._ordered_at = min(self._ordered_at, time.monotonic())
+
+    def watch(self) -> None:
+        """To be called again and again while an order is carried out."""
+        if time.monotonic() - self._ordered_at > REFILL_AFTER_S:
+            self.busy()
+
     def busy(self) -> None:
-        """What the job waited for is done: now others may have the machine's time."""
+        """Others may have the machine's time now."""
         told, self.when_busy = self.when_busy, None
         if told:
             told()

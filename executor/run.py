@@ -325,10 +325,12 @@ class Run:
         self._command, self._doing = command, f"`{command}`"
         self._log.say(f"$ {command}")
         blocks, self._archive = self._archive, []  # only the first shell has an empty workspace
-        guard = Guard(self._watch.stopped, (deadline, self._total), (self._keeper.watch, self._usage.watch))
+        guard = Guard(
+            self._watch.stopped, (deadline, self._total), (self._keeper.watch, self._usage.watch, self._site.watch)
+        )
         with self._site.shell(network) as box:
             box.start(spec.order(command, environment, blocks), guard)
-            self._site.busy()
+            self._site.ordered()
             self._usage.begin(self._ground.engine, box.id, box.pid())
             for stream, data in box.output(guard):
                 self._take(stream, data)
