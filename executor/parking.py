@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 UNGUARDED = Guard(lambda: False, ())
 #: Made or removed beside the jobs at a time.
 THREADS = 2
-#: From making a container to starting it takes a moment; after so long, nobody will.
-UNSTARTED_S = 600
+#: A container is started right after it was made, by calls that end within ten seconds; after so long, it will not be.
+UNSTARTED_S = 30
 #: So long after its first order a job shares the engine with the making of the next site; many have ended by then.
 REFILL_AFTER_S = 0.3
 

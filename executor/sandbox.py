@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 CALL_S = 10  # an engine that does not answer a call for this long counts as failed
 POLL_S = 0.1  # how often deadlines and the stop signal are looked at while a container runs
 EVENT_LATE_S = 0.1
-#: A volume without a container is made a moment before its first container; after so long, none comes.
-STRAY_S = 600
+#: A volume is made just before its first container, by calls that end within CALL_S; after so long, none comes.
+STRAY_S = 30
 RECEIVE_BYTES = 1 << 18
 STREAMS = {1: "stdout", 2: "stderr"}
 QUIET = ""

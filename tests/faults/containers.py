@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import docker
+from docker.errors import APIError, NotFound
 
 import config
 from executor.spec import LABEL, PARKED
@@ -70,9 +71,11 @@ class Engine:
     def remove_all(self) -> None:
         """Leave nothing behind, whatever the test did."""
         for found in self._api.containers(all=True, filters=self._filters):
-            self._api.remove_container(found["Id"], force=True, v=True)
+            with suppress(APIError):  # a worker that ends removes what waited
+                self._api.remove_container(found["Id"], force=True, v=True)
         for found in self._api.volumes(filters=self._filters)["Volumes"] or []:
-            self._api.remove_volume(found["Name"], force=True)
+            with suppress(NotFound):
+                self._api.remove_volume(found["Name"], force=True)
 
     def close(self) -> None:
         self._api.close()

@@ -33,7 +33,7 @@ def test_frozen_past_the_lease() -> None:
         service.start_worker()
         record = service.ended(job.id, 30)
         os.kill(frozen.pid, signal.SIGCONT)
-        given_up = re.compile(rf"{job.id}: attempt 1 (stopped, lost|lost its lease)")
+        given_up = re.compile(rf"{job.id}: attempt 1 lost its lease|attempt stopped .*attempt=1 job={job.id} why=lost")
         service.until(lambda: given_up.search(service.log_tail()), 15, "the stale run gives up")
 
         assert (record.status, record.fence) == ("completed", 2)
