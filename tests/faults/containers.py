@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
 import docker
-from docker.errors import APIError, NotFound
+from docker.errors import APIError
 
 import config
 from executor.spec import LABEL, PARKED
 from jobs import JobType, Request
 from stack import unique_prefix
 from tests.faults.service import REAL, Service, running
+
+REMOVED_S = 10.0
 
 
 def waiting_project(ms: int, chat: str = "chat") -> Request:
@@ -70,12 +73,21 @@ class Engine:
 
     def remove_all(self) -> None:
         """Leave nothing behind, whatever the test did."""
-        for found in self._api.containers(all=True, filters=self._filters):
-            with suppress(APIError):  # a worker that ends removes what waited
+        deadline = time.monotonic() + REMOVED_S
+        while self._remove() and time.monotonic() < deadline:
+            time.sleep(0.1)  # a worker that ends removes what waited, at the same time
+
+    def _remove(self) -> bool:
+        """Remove all that is there; False if nothing was."""
+        containers = self._api.containers(all=True, filters=self._filters)
+        volumes = self._api.volumes(filters=self._filters)["Volumes"] or []
+        for found in containers:
+            with suppress(APIError):
                 self._api.remove_container(found["Id"], force=True, v=True)
-        for found in self._api.volumes(filters=self._filters)["Volumes"] or []:
-            with suppress(NotFound):
+        for found in volumes:
+            with suppress(APIError):
                 self._api.remove_volume(found["Name"], force=True)
+        return bool(containers or volumes)
 
     def close(self) -> None:
         self._api.close()
