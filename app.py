@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from bottle import Bottle, HTTPError, request, response
 
 import upkeep
-from api import joblog, openapi, reference, wire
+from api import joblog, openapi, reference, spans, wire
 from api.answers import answering, json_answer, problem
 from api.browsers import Origins
 from api.bundle import Bundles
@@ -37,6 +37,7 @@ from config import VERSION, Settings
 from errors import StoreUnavailable
 from metrics import Tally
 from store import Store
+from tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def wsgi() -> Bottle:
     require_lock(tasks.settings, store)
     tasks.huey.store = store  # a caller waits: submissions are as impatient as reads
     upkeep.reporter(store, tasks.tally).start()
-    return create_app(tasks.settings, store, tasks.shelf, tasks.submit, tally=tasks.tally)
+    return create_app(tasks.settings, store, tasks.shelf, tasks.submit, tally=tasks.tally, traces=tasks.traces)
 
 
 def require_lock(settings: Settings, store: Store) -> None:
@@ -98,8 +99,11 @@ def create_app(
     submit: Submit,
     io_seconds: float = IO_SECONDS,
     tally: Tally | None = None,
+    traces: Tracing | None = None,
 ) -> Bottle:
-    """The API over its parts. `submit` stores a job and returns its record; `tally` counts requests."""
+    """The API over its parts. `submit` stores a job and returns its record; `tally` counts requests, `traces` tells
+    of them.
+    """
     app = Bottle()
     app.uninstall(True)  # its plugins turn dicts into answers; ours are bytes already
     known = routes(settings, store, shelf, submit)
@@ -111,7 +115,7 @@ def create_app(
         for prefix in ("/api", "/api/v1") if path.startswith("/api") else ("",):
             app.route(path.replace("/api", prefix, 1), method, answer, scope=scope)
     app.default_error_handler = _unrouted
-    app.add_hook("before_request", functools.partial(_begin, io_seconds))
+    app.add_hook("before_request", functools.partial(_begin, io_seconds, traces or Tracing()))
     app.add_hook("before_request", lambda: known.lead(request.environ))
     app.add_hook("before_request", origins.admit)
     app.add_hook("after_request", functools.partial(_end, tally or Tally(), guard, origins))
@@ -245,9 +249,10 @@ def _unrouted(error: HTTPError) -> bytes:
 # --- every request ----------------------------------------------------------------------------------------------------
 
 
-def _begin(io_seconds: float) -> None:
+def _begin(io_seconds: float, traces: Tracing) -> None:
     request.environ["chef.began"] = time.perf_counter()
     request.environ["chef.request_id"] = wire.request_id(request.environ)
+    spans.begin(traces, {"http.request.method": request.method, "chef.request.id": request.environ["chef.request_id"]})
     wire.bound_waits(request.environ, io_seconds)
 
 
@@ -260,6 +265,8 @@ def _end(tally: Tally, guard: Guard, origins: Origins) -> None:
     method = request.method if route != "none" else "other"  # whoever asks could make up any number of them
     tally.count("http_requests", method, route, str(response.status_code))
     tally.observe("http_request_seconds", seconds, method, route)
+    told = {"http.route": route, "http.response.status_code": response.status_code}
+    traced = spans.end(f"{method} {route}", told, "" if response.status_code < 500 else response.status_line)
     event = {
         "method": request.method,
         "path": request.environ["bottle.raw_path"][:500],
@@ -267,6 +274,7 @@ def _end(tally: Tally, guard: Guard, origins: Origins) -> None:
         "ms": round(seconds * 1000, 2),
         "request": request.environ["chef.request_id"],
         **guard.seen(),
+        **traced,
     }
     log.info("request", extra=event)
 

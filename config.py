@@ -540,14 +540,31 @@ class WorkerSettings(_Group):
         return value
 
 
+class TraceSettings(_Group):
+    """Traces: spans of requests, jobs and webhooks, for a collector that takes OTLP over HTTP (docs/operations.md).
+
+    Further variables of OpenTelemetry (OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES, and others) hold as well, from
+    the environment alone.
+    """
+
+    otel_exporter_otlp_endpoint: Site | None = Field(
+        None, description="Address of the collector, such as http://localhost:4318; without it no spans are made."
+    )
+    otel_exporter_otlp_headers: SecretStr | None = Field(
+        None, description="Headers that it wants, as name=value, separated by commas."
+    )
+    otel_service_name: str = Field("chef-workers", description="What spans call the service.")
+
+
 #: All groups, in the order of .env.example.
 GROUPS: tuple[type[_Group], ...] = (
     RedisSettings, ApiSettings, AccessSettings, ConvexSettings, SandboxSettings, OutputSettings, CacheSettings,
-    FunctionSettings, RetentionSettings, WorkerSettings,
+    FunctionSettings, RetentionSettings, WorkerSettings, TraceSettings,
 )  # fmt: skip
 
 
 class Settings(
+    TraceSettings,
     WorkerSettings,
     RetentionSettings,
     FunctionSettings,
@@ -630,6 +647,11 @@ class Settings(
             convex = replace(convex, paths=paths | upload, storage=self.convex_url or "")
         named = self.webhook_endpoints.get_secret_value() if self.webhook_endpoints else "{}"
         return ({DEFAULT_ENDPOINT: convex} if convex else {}) | receivers.endpoints(named, paths, *how)
+
+    @property
+    def otel_headers(self) -> str:
+        """OTEL_EXPORTER_OTLP_HEADERS, which may hold a token."""
+        return self.otel_exporter_otlp_headers.get_secret_value() if self.otel_exporter_otlp_headers else ""
 
     @property
     def told_events(self) -> frozenset[Event]:

@@ -11,11 +11,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
+import logs
 from errors import JobNotFound, LeaseLost, StoreUnavailable
 from events import ENDS, Delivery, Endpoint, Event, Try
 from jobs import Job
 from payload import Form, Stored, news_body, result_body
 from store import Store
+from tracing import Place, Tracing
 from uploads import Brought, Uploads
 from webhook import Outcome, Sender, Verdict, retry_delay_ms
 
@@ -35,15 +37,15 @@ Bring = Callable[[Job, Delivery], Brought]
 class Posts(Protocol):
     """What makes one try: webhook.Sender, or Nowhere."""
 
-    def post(self, message_id: str, path: str, body: bytes) -> Outcome:
-        """One try; never raises for what the network or the receiver does."""
+    def post(self, message_id: str, path: str, body: bytes, trace: Mapping[str, str]) -> Outcome:
+        """One try, with the headers of its trace; never raises for what the network or the receiver does."""
         ...
 
 
 class Nowhere:
     """Stands for an endpoint that the settings do not name any more: it may come back, and its deliveries run out."""
 
-    def post(self, message_id: str, path: str, body: bytes) -> Outcome:
+    def post(self, message_id: str, path: str, body: bytes, trace: Mapping[str, str]) -> Outcome:
         """A failure to be tried again."""
         return Outcome(Verdict.RETRY, 0, 0.0, "the settings name no such endpoint", 0)
 
@@ -55,11 +57,17 @@ class Courier:
     """
 
     def __init__(
-        self, store: Store, endpoints: Mapping[str, Endpoint], form: Form, uploads: Uploads | None = None
+        self,
+        store: Store,
+        endpoints: Mapping[str, Endpoint],
+        form: Form,
+        uploads: Uploads | None = None,
+        traces: Tracing | None = None,
     ) -> None:
-        """Nothing runs before start(). Endpoints that store files get them by `uploads`."""
+        """Nothing runs before start(). Endpoints that store files get them by `uploads`; `traces` tells of each try."""
         self._store = store
         self._form = form
+        self._traces = traces or Tracing()
         self._lanes = {name: self._lane(name, endpoint, uploads) for name, endpoint in endpoints.items()}
         self._starting = threading.Lock()
         self._started = False
@@ -84,7 +92,7 @@ class Courier:
     def _lane(self, name: str, endpoint: Endpoint, uploads: Uploads | None) -> Lane:
         sender = Sender(endpoint)
         bring = partial(uploads.bring, sender, lease_ms=LEASE_MS) if uploads and endpoint.storage else None
-        return Lane(name, self._store, sender, self._form, bring)
+        return Lane(name, self._store, sender, self._form, self._traces, bring)
 
     def _add_forgotten_lanes(self) -> None:
         try:
@@ -93,18 +101,21 @@ class Courier:
             log.warning("deliveries to endpoints that the settings do not name are left alone: %s", error)
             return
         for name in known.keys() - self._lanes.keys():
-            self._lanes[name] = Lane(name, self._store, Nowhere(), self._form)
+            self._lanes[name] = Lane(name, self._store, Nowhere(), self._form, self._traces)
 
 
 class Lane:
     """The deliveries to one endpoint, at most four at once."""
 
-    def __init__(self, endpoint: str, store: Store, posts: Posts, form: Form, bring: Bring | None = None) -> None:
+    def __init__(
+        self, endpoint: str, store: Store, posts: Posts, form: Form, traces: Tracing, bring: Bring | None = None
+    ) -> None:
         """Nothing runs before start(). `bring` takes files of a job to where they are kept, before its result."""
         self._endpoint = endpoint
         self._store = store
         self._posts = posts
         self._form = form
+        self._traces = traces
         self._bring = bring
         self._stopping = threading.Event()
         self._turn = threading.Lock()
@@ -166,8 +177,24 @@ class Lane:
             self._settle(delivery, outcome)
 
     def _try(self, delivery: Delivery) -> Outcome:
-        """Files first, where any are wanted, then the event. A result waits a while for files that fail."""
+        """One try, as a span of the job's trace, which the receiver can go on from."""
         job = self._store.get(delivery.job_id)
+        facts = {"chef.job.id": job.id, "chef.webhook.endpoint": delivery.endpoint, "chef.webhook.id": delivery.id}
+        facts["chef.webhook.try"] = str(delivery.attempt)
+        span = self._traces.begin(f"webhook {delivery.event}", Place.of(job.trace), "client", facts)
+        failed = "broken off"
+        try:
+            with logs.bound(**span.about):
+                outcome = self._told(job, delivery, span.place.headers if span.place else {})
+                log.info("%s %s try %s: %s", delivery.event, delivery.id, delivery.attempt, outcome.note)
+            span.note({"http.response.status_code": outcome.status or None})
+            failed = "" if outcome.verdict is Verdict.ACCEPTED else outcome.note
+        finally:
+            span.end(failed=failed)
+        return outcome
+
+    def _told(self, job: Job, delivery: Delivery, trace: Mapping[str, str]) -> Outcome:
+        """Files first, where any are wanted, then the event. A result waits a while for files that fail."""
         if delivery.event not in ENDS:
             body = news_body(job, delivery, self._form)
         else:
@@ -177,7 +204,7 @@ class Lane:
                 if failure.verdict is Verdict.RETRY and delivery.attempt <= UPLOAD_TRIES:
                     return replace(failure, note=f"upload: {failure.note}")
             body = result_body(job, delivery, self._log_tail(job), self._form, brought.stored)
-        return self._posts.post(delivery.message_id, delivery.event.path, body)
+        return self._posts.post(delivery.message_id, delivery.event.path, body, trace)
 
     def _log_tail(self, job: Job) -> str:
         chunks = self._store.log(job.id, max(0, job.log_lines - LOG_TAIL_LINES))
@@ -185,7 +212,6 @@ class Lane:
 
     def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
         """Record what became of it. Progress is worth one try: the next one says more."""
-        log.info("%s %s try %s: %s", delivery.event, delivery.id, delivery.attempt, outcome.note)
         tried = Try(outcome.status, outcome.duration_ms, outcome.note)
         delay_ms = None if delivery.event is Event.PROGRESS else retry_delay_ms(delivery.attempt)
         if outcome.verdict is Verdict.ACCEPTED:

@@ -290,7 +290,7 @@ class Job:
     """A job's record as the store keeps it. Moments are Unix milliseconds of Redis' clock; 0 means not yet.
 
     `webhook` names the endpoints that are told about it; None is the one called default. `tenant` is whose job it is;
-    "" where no keys are in use.
+    "" where no keys are in use. `trace` is the place in a trace that its story goes on from, "" if there is none.
     """
 
     id: str
@@ -327,6 +327,7 @@ class Job:
     retry: RetryRule | None = None
     webhook: tuple[str, ...] | None = None
     tenant: str = ""
+    trace: str = ""
 
     @property
     def queue(self) -> str:

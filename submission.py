@@ -44,6 +44,7 @@ class Options:
     supersede: older unfinished jobs of the same chat and type are cancelled.
     webhook: names of the endpoints that are told about the job; None for the one called default.
     rates: the rate limits that the submission counts against.
+    trace: the place in a trace that the job goes on from, as tracing.Place.text has it.
     tenant: whose job it is; keys, fingerprints and chats of different tenants have nothing to do with each other.
     """
 
@@ -62,3 +63,4 @@ class Options:
     job_id: str = ""
     tenant: str = ""
     rates: tuple[Rate, ...] = ()
+    trace: str = ""

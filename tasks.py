@@ -27,8 +27,10 @@ import config
 import logs
 import retry
 import reuse
+import tracing
 import upkeep
 from artifacts import Shelf, Writer
+from attempt_spans import AttemptSpans, span_of_submission
 from clock import Clock
 from consumer import JobHuey
 from delivery import Courier
@@ -97,6 +99,10 @@ def open_store(**patience: Any) -> Store:
 
 store = open_store()
 tally = Tally()
+#: Spans, if there is a collector. Its thread begins here, in the process that serves: gunicorn has forked by now.
+traces = tracing.opened(
+    settings.otel_exporter_otlp_endpoint, settings.otel_headers, settings.otel_service_name, config.VERSION
+)
 #: What a run says while it owns its job. It asks again by itself, and must notice a silence before its lease is over:
 #: a third of the lease is left when it gives up, a call takes at most twice its timeout.
 live = open_store(timeout_s=min(2.0, settings.lease_seconds / 12), retries=0)
@@ -137,6 +143,7 @@ courier = Courier(
     settings.endpoints,
     Form(settings.webhook_profile, settings.public_url or ""),
     Uploads(store, shelf, settings.convex_upload),
+    traces,
 )
 retention = Retention(
     max_age_ms=int(settings.keep_days * 86_400_000), max_jobs=settings.keep_jobs, max_bytes=settings.keep_bytes
@@ -158,7 +165,12 @@ pulse = Pulse(store, OWNER, settings.max_concurrent_workers, settings.lease_seco
 
 def submit(request: Request, options: Options) -> Submitted:
     """Enqueue a job; when this returns it is stored. Raises StoreUnavailable, QueueFull, IdempotencyConflict."""
-    taken: Submitted = run_job(request, options, priority=request.priority)
+    span, trace = span_of_submission(traces, options.trace)
+    try:
+        taken: Submitted = run_job(request, dataclasses.replace(options, trace=trace), priority=request.priority)
+    finally:
+        if span:
+            span.end()
     return taken
 
 
@@ -171,17 +183,20 @@ def run_job(job: Job, slot: int) -> None:
 
     The record brings the webhook with it; delivery.py sends it.
     """
-    with logs.bound(job=job.id, attempt=job.attempt), held_lease(job) as lease:
+    spans = AttemptSpans(traces, job, slot)
+    with logs.bound(job=job.id, attempt=job.attempt, **spans.about), held_lease(job) as lease:
         log.info("attempt starts", extra={"type": job.type.value, "slot": slot})
+        result = None
         try:
-            result = run_attempt(job, slot, lease)
+            result = run_attempt(job, slot, lease, spans)
+            record(job, result)
         except RunStopped:
             end_stopped(job, lease)
-        else:
-            record(job, result)
+        finally:
+            spans.end(result, lease.stop_reason.value if lease.stop_reason else "")
 
 
-def run_attempt(job: Job, slot: int, lease: Lease) -> Result:
+def run_attempt(job: Job, slot: int, lease: Lease, spans: AttemptSpans) -> Result:
     """Run the job once. What fails on our side is a result as well: its reason decides whether it is tried again.
 
     Raises:
@@ -190,7 +205,7 @@ def run_attempt(job: Job, slot: int, lease: Lease) -> Result:
     try:
         request = store.request(job.id)
         work = fingerprint(job, request)
-        return (work and done_before(job, work, lease)) or run_anew(job, request, work, slot, lease)
+        return (work and done_before(job, work, lease)) or run_anew(job, request, work, slot, lease, spans)
     except ArtifactNotFound:
         gone = Reason.FUNCTION_REMOVED
         return Result(gone.conclusion, gone, "the version of the function was removed before it was called")
@@ -208,13 +223,13 @@ def run_attempt(job: Job, slot: int, lease: Lease) -> Result:
         return Result(Conclusion.ERROR, Reason.INTERNAL_ERROR, f"{type(error).__name__} in the worker; see its log")
 
 
-def run_anew(job: Job, request: Request, work: str | None, slot: int, lease: Lease) -> Result:
+def run_anew(job: Job, request: Request, work: str | None, slot: int, lease: Lease, spans: AttemptSpans) -> Result:
     """Run the job in the executor; its success may be used again. Raises as run_attempt's parts do."""
     makes_version = request.call is not None and request.call.makes_version
     files = versions.writer(job) if makes_version else shelf.open(job.id, job.fence)
     tree = versions.tree(request.call)
     with Journal(lambda: lease.stopped, job.id) as journal:
-        watch = Watch(job, lease, files, journal)
+        watch = Watch(job, lease, files, journal, spans)
         result = executor.run(job, request, limits_of(job, request), slot, watch, tree)
     if work and result.conclusion is Conclusion.SUCCESS:
         store.remember_result(work, job.id, int(settings.result_cache_hours * 3_600))
@@ -288,8 +303,11 @@ def end_stopped(job: Job, lease: Lease) -> None:
 class Watch:
     """What the executor reports to while a job runs: each write carries the fence, so a stale run changes nothing."""
 
-    def __init__(self, job: Job, lease: Lease, files: Writer, journal: Journal) -> None:
-        """`files` takes the artifacts of this attempt, `journal` what it says."""
+    def __init__(
+        self, job: Job, lease: Lease, files: Writer, journal: Journal, spans: AttemptSpans | None = None
+    ) -> None:
+        """`files` takes the artifacts of this attempt, `journal` what it says; `spans` hears when a phase begins."""
+        self._spans = spans
         self._job = job
         self._lease = lease
         self._files = files
@@ -305,6 +323,8 @@ class Watch:
 
     def progress(self, percent: int, phase: Phase) -> None:
         """Show how far the job is."""
+        if self._spans:
+            self._spans.phase(phase)
         self._journal.put(lambda: self._write(lambda: live.progress(self._job.id, self._job.fence, percent, phase)))
 
     def stopped(self) -> bool:

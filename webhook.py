@@ -122,19 +122,21 @@ class Sender:
         self._deadline_s = deadline_s
         self._own = threading.local()
 
-    def post(self, message_id: str, path: str, body: bytes) -> Outcome:
+    def post(self, message_id: str, path: str, body: bytes, trace: Mapping[str, str] | None = None) -> Outcome:
         """One try. Redirects are not followed, proxies and cookies not used; an answer is read up to 64 KB.
 
-        `path` names one of the endpoint's paths.
+        `path` names one of the endpoint's paths; `trace` holds the headers of a trace that this belongs to.
 
         Never raises for what the network or the receiver does: that is the outcome.
         """
-        return self.ask(message_id, path, body)[0]
+        return self.ask(message_id, path, body, trace)[0]
 
-    def ask(self, message_id: str, path: str, body: bytes) -> tuple[Outcome, bytes]:
+    def ask(
+        self, message_id: str, path: str, body: bytes, trace: Mapping[str, str] | None = None
+    ) -> tuple[Outcome, bytes]:
         """post(), and what the answer holds: its first 64 KB."""
         signature = sign(self._endpoint.secrets, message_id, int(time.time()), body)
-        headers = {"Content-Type": "application/json", **signature}
+        headers = {"Content-Type": "application/json", **signature, **(trace or {})}
         return self._exchange(self._endpoint.url + self._endpoint.paths[path], headers, body, self._deadline_s)
 
     def upload(self, url: str, content: BinaryIO, size: int, sha256: str) -> tuple[Outcome, bytes]:

@@ -22,7 +22,7 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, DELETE",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, Range, "
-    "X-Request-Id",
+    "traceparent, tracestate, X-Request-Id",
     "Access-Control-Max-Age": "600",
 }
 _READABLE = (

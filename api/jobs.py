@@ -10,7 +10,7 @@ from urllib.parse import quote
 from bottle import request, response
 
 import intake
-from api import batch, joblog, meter, outflow, wire
+from api import batch, joblog, meter, outflow, spans, wire
 from api.answers import created, file_answer, idempotency_key, json_answer
 from api.guard import caller, own
 from api.health import shortage
@@ -80,14 +80,18 @@ class Jobs:
         return json_answer({"results": results, "created": sum(each["httpStatus"] == 201 for each in results)})
 
     def _submit_all(self, checked: list[batch.Checked]) -> list[Submitted | ChefError]:
-        owner = caller().owner
-        return self._store.submit_all([(wanted, dataclasses.replace(each, tenant=owner)) for wanted, each in checked])
+        owner, trace = caller().owner, spans.place()
+        return self._store.submit_all(
+            [(wanted, dataclasses.replace(each, tenant=owner, trace=trace)) for wanted, each in checked]
+        )
 
     def submit(self, wanted: Request, options: Options) -> Submitted:
         """Take a caller's job in, if there is room on the disk. Raises DiskLow, and what tasks.submit raises."""
         self._require_room()
-        taken = self._submit(wanted, dataclasses.replace(options, tenant=caller().owner, rates=meter.due()))
+        whose = dataclasses.replace(options, tenant=caller().owner, rates=meter.due(), trace=spans.place())
+        taken = self._submit(wanted, whose)
         meter.tell(taken.taken)
+        spans.note_job(taken.job.id)
         return taken
 
     def job(self, job_id: str) -> bytes:

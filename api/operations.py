@@ -7,7 +7,7 @@ from typing import Any
 from bottle import request, response
 
 import intake
-from api import wire
+from api import spans, wire
 from api.answers import json_answer, whole_number
 from api.guard import PAGE, caller, own, own_page
 from artifacts import Shelf
@@ -37,7 +37,7 @@ class Operations:
 
     def rerun(self, job_id: str) -> bytes:
         """A new job with the same request."""
-        return _created(self._store.rerun(self._own(job_id)))
+        return _created(self._store.rerun(self._own(job_id), trace=spans.place()))
 
     def remove(self, job_id: str) -> bytes:
         """Forget a finished job and its files."""
@@ -59,7 +59,7 @@ class Operations:
 
     def replay(self, job_id: str) -> bytes:
         """Run one dead letter's job anew."""
-        return _created(self._store.replay(self._own(job_id)))
+        return _created(self._store.replay(self._own(job_id), trace=spans.place()))
 
     def replay_all(self) -> bytes:
         """Run anew all dead letters that match the body's `reason`, `type` and `chatId`; at most 1,000 in one call."""
@@ -75,9 +75,12 @@ class Operations:
                     and len(replayed) < MAX_REPLAYED
                     and all(shown[name] == text for name, text in wanted.items())
                 ):
-                    replayed.append({"deadLetter": letter.job.id, "jobId": self._store.replay(letter.job.id).id})
+                    replayed.append({"deadLetter": letter.job.id, "jobId": self._replayed(letter.job.id)})
             cursor = letters[-1].cursor
         return json_answer({"replayed": replayed, "count": len(replayed)})
+
+    def _replayed(self, job_id: str) -> str:
+        return self._store.replay(job_id, trace=spans.place()).id
 
     def discard(self, job_id: str) -> bytes:
         """Take a dead letter off the list; the job's record stays."""

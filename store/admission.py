@@ -68,7 +68,7 @@ class Admission(MemoryGauge, Reading):
         if self.memory_share() > MEMORY_SHARE:
             raise StoreUnavailable("Redis is short of memory: no new jobs until some have ended and were removed")
 
-    def rerun(self, job_id: str, *, idempotency_key: str = "") -> Job:
+    def rerun(self, job_id: str, *, idempotency_key: str = "", trace: str = "") -> Job:
         """A new job with the same request, tags, metadata, retry rule and receivers as an old one, finished or not.
 
         Raises:
@@ -83,10 +83,11 @@ class Admission(MemoryGauge, Reading):
             webhook=old.webhook,
             replay_of=job_id,
             tenant=old.tenant,
+            trace=trace,
         )
         return self.submit(self.request(job_id), options).job
 
-    def replay(self, job_id: str) -> Job:
+    def replay(self, job_id: str, *, trace: str = "") -> Job:
         """Run a dead letter's job anew and take the letter off the list. Repeated, it answers the same new job.
 
         Raises:
@@ -100,7 +101,7 @@ class Admission(MemoryGauge, Reading):
             known = listed or self._redis.exists(self._key("idempotency", of_tenant(tenant, repeated)))
         if not known:
             raise JobNotFound(f"no dead letter {job_id}")
-        job = self.rerun(job_id, idempotency_key=repeated)
+        job = self.rerun(job_id, idempotency_key=repeated, trace=trace)
         with translated():
             self._redis.zrem(self._key("dead"), job_id)
         return job
@@ -180,6 +181,8 @@ def _fields(request: Request, options: Options) -> list[str | int]:
         fields["retry"] = json.dumps(options.retry.to_json())
     if options.webhook is not None:
         fields["webhook"] = json.dumps(options.webhook)
+    if options.trace:
+        fields["trace"] = options.trace
     if options.replay_of:
         fields["replay_of"] = options.replay_of
     return [item for pair in fields.items() for item in pair]

@@ -30,6 +30,7 @@ HOMES = {
     "lz4": {"snapshot"},
     "msgpack": {"snapshot"},
     "prometheus_client": {"api"},
+    "opentelemetry": {"tracing"},
 }  # fmt: skip
 SOURCES = sorted(
     [*ROOT.glob("*.py"), *ROOT.glob("api/*.py"), *ROOT.glob("executor/**/*.py"), *ROOT.glob("store/**/*.py")]
