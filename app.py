@@ -65,6 +65,7 @@ def wsgi() -> Bottle:
     """The service as gunicorn loads it: settings from the environment, jobs enqueued through Huey."""
     import tasks  # noqa: PLC0415  (reads the environment; importing this module needs none)
 
+    tasks.count_here("api")
     tasks.require_suitable_store()
     store = tasks.open_store(timeout_s=STORE_SECONDS, retries=0)
     require_lock(tasks.settings, store)

@@ -5,6 +5,7 @@ huey_consumer tasks.huey -k thread -w SLOTS+1 -g TERM -t GRACE
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import faulthandler
@@ -53,7 +54,7 @@ from journal import Journal
 from lease import Lease, Stop
 from metrics import Tally
 from payload import Form
-from store import Retention, Rules, Store, Submitted
+from store import AT_FAILURE, Retention, Rules, Store, Submitted
 from submission import Options
 from upkeep import Footing, Pulse
 from uploads import Uploads
@@ -161,6 +162,19 @@ def facts() -> dict[str, Any]:
 
 footing = Footing(lambda: executor.remarks(settings.limits))
 pulse = Pulse(store, OWNER, settings.max_concurrent_workers, settings.lease_seconds / 3, tally, facts)
+
+
+def count_here(process: str) -> None:
+    """Count the calls that Redis fails as those of this process, api or worker; hand in the last figures at its end."""
+    AT_FAILURE[:] = [functools.partial(tally.count, "redis_errors", process)]
+    atexit.unregister(hand_in_last)
+    atexit.register(hand_in_last)
+
+
+def hand_in_last() -> None:
+    """What was counted since the last time; without Redis it is lost."""
+    with contextlib.suppress(StoreUnavailable):
+        upkeep.hand_in(live, tally)
 
 
 def submit(request: Request, options: Options) -> Submitted:
@@ -356,7 +370,6 @@ def persist(write: Callable[[], None], given_up: Callable[[], bool]) -> bool:
             write()
             return True
         except StoreUnavailable as error:
-            tally.count("redis_errors", "worker")
             if given_up():
                 return False
             log.warning("writing again: %s", error)
@@ -416,6 +429,7 @@ def start() -> None:
     """Begin what goes on beside the jobs. Huey calls this in each worker thread; once is enough."""
     logs.take_over("huey")
     faulthandler.register(signal.SIGUSR1)  # the stacks of all threads, without stopping
+    count_here("worker")
     require_suitable_store()
     pulse.start()
     clock.start()

@@ -115,7 +115,7 @@ class Footing:
 
 
 def reporter(store: Store, tally: Tally) -> Recurring:
-    """Hands in what a process counts; what it has when it ends is lost."""
+    """Hands in what a process counts, again and again."""
 
     def report() -> None:
         with suppress(StoreUnavailable):  # those who ask are told; the figures are kept for later

@@ -37,6 +37,7 @@ local function take_back(job, now)
     record_attempt(job, LOST, 'retry', 'a lost worker is not the job\'s doing', 0, now)
     leave_run(job)
     happen(job, 'state', now, LOST)
+    meter('job_retries|' .. LOST.reason)
     stand_in_line(job, now)
     tell(job, 'job.retrying', now, now, LOST)
   end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from store.admission import Admission
+from store.connection import AT_FAILURE
 from store.functions import Function, Functions, Version
 from store.keeping import Keeping
 from store.keyring import Keyring
@@ -39,6 +40,7 @@ from store.workers import Workers
 
 __all__ = [
     "ALL",
+    "AT_FAILURE",
     "DELIVERY_STATES",
     "HEAVY",
     "Closure",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ LONGEST_BLOCK_S = 5.0
 ANSWER_S = 2.0
 #: How many threads may talk through one client at once; more wait their turn.
 CONNECTIONS = 64
+#: Called for each call that Redis does not answer or refuses, whichever store of this process made it.
+AT_FAILURE: list[Callable[[], None]] = []
 
 
 class Connection:
@@ -94,6 +96,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
+        for tell in AT_FAILURE:
+            tell()
         raise StoreUnavailable(f"Redis does not answer or refuses: {error}") from error
 
 

@@ -173,6 +173,41 @@ def test_rules_and_panels_name_what_exists(file: Path) -> None:
     assert names <= METRICS.keys()
 
 
+def test_everything_is_fed() -> None:
+    """Each figure that is counted is counted somewhere: in a move of lua/, or by a process."""
+    lua = "".join(path.read_text() for path in (ROOT / "lua").glob("*.lua"))
+    python = "".join(
+        path.read_text() for folder in (".", "api", "executor") for path in sorted((ROOT / folder).glob("*.py"))
+    )
+    fed = {*re.findall(r"(?:meter|observe)\('(\w+)", lua), "leases_lost", "stale_writes_refused"}  # see Exposition
+    fed |= set(re.findall(r"tally\.(?:count|observe),? ?\(?\s*\"(\w+)\"", python))
+
+    assert fed == {name for name, metric in METRICS.items() if metric.kind != "gauge"}
+
+
+def test_every_gauge_has_a_value(store: Store) -> None:
+    """With a worker, a job and an endpoint no gauge is without a sample."""
+    store.heartbeat("host:1", 1)
+    job = claimed(store)
+    store.finish(job.id, job.fence, SUCCESS)
+    seen = exposed(store)
+
+    assert {name for name, metric in METRICS.items() if metric.kind == "gauge"} <= seen.keys()
+
+
+def test_a_lost_worker_is_a_retry(redis_url: str) -> None:
+    """An attempt that lost its worker and is followed by another is counted as such."""
+    store = Store(redis_url, lease_ms=50)
+    claimed(store)
+    deadline = time.monotonic() + 5
+    while store.claim("host:2").job is None:
+        assert time.monotonic() < deadline
+    seen = exposed(store)
+    store.close()
+
+    assert seen["job_retries_total"] == {"reason=worker_lost": 1}
+
+
 def test_the_dashboard_is_current() -> None:
     """The file is what its script writes."""
     assert FILE.read_text() == json.dumps(dashboard(), indent=1) + "\n"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 
 import pytest
+import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 from errors import StoreUnavailable
 from tests.faults import scenarios
 from tests.faults.scripted import Plan
-from tests.faults.service import Service, running
+from tests.faults.service import Service, is_healthy, running
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(90)]
 
@@ -42,6 +44,28 @@ def test_silent_partition() -> None:
     outcome = scenarios.silent_partition(lease_s=2)
 
     assert outcome.verdict.overlaps == []
+
+
+def test_every_failed_call_is_counted() -> None:
+    """What Redis did not answer is counted for the API and for the worker, once it is back."""
+
+    def counted(process: str) -> float:
+        text = requests.get(f"{client.url}/metrics", timeout=10).text
+        families = text_string_to_metric_families(text)
+        samples = [sample for family in families for sample in family.samples]
+        names = {"chefworkers_redis_errors_total"}
+        return sum(each.value for each in samples if each.name in names and each.labels["process"] == process)
+
+    with running(workers=1) as service:
+        client = service.start_api()
+        service.redis.kill()
+        for _ in range(5):
+            assert requests.get(f"{client.url}/api/jobs", timeout=10).status_code == 503
+        threading.Event().wait(1)  # the worker asks by itself
+        service.redis.start()
+        service.until(lambda: is_healthy(client.url), 10, "a healthy API")
+
+        service.until(lambda: counted("api") >= 5 and counted("worker") >= 1, 15, "figures of both")
 
 
 def test_acknowledged_is_kept() -> None:
