@@ -7,8 +7,10 @@ that runs other people's code must not hold it. Results go to a signed HTTP acti
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
+import os
 import re
 import sys
 import textwrap
@@ -750,14 +752,17 @@ class Settings(
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings from the environment and `.env` in the working folder, or from `environ` alone.
+    """The settings from the environment and a file, or from `environ` alone.
+
+    The file is `.env` in the working folder, or the one that the variable SETTINGS_FILE names. It is read anew each
+    time, unlike the environment of a process: what is to change at a reload belongs there.
 
     Raises:
         SetupError: Its text has one line per mistake, each with the variable's name and none with a value.
     """
     try:
         if environ is None:
-            return Settings()
+            return Settings(_env_file=_settings_file())
         given = InitSettingsSource(Settings, {name: text for name, text in environ.items() if text})
         return Settings(_build_sources=((given,), {}))
     except ValidationError as error:
@@ -770,8 +775,21 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     raise SetupError("\n".join(["The settings hold mistakes:", *lines]))
 
 
+def _settings_file() -> str:
+    """Raises SetupError if there is none where SETTINGS_FILE says."""
+    named = os.environ.get("SETTINGS_FILE")  # noqa: TID251  (this module is where settings are read)
+    if named and not Path(named).is_file():
+        raise SetupError("The settings hold mistakes:\n  SETTINGS_FILE: there is no such file")
+    return named or ".env"
+
+
+@functools.cache
 def load_or_exit() -> Settings:
-    """load(), for programs: mistakes go to standard error, and the program ends with code 2."""
+    """load(), for programs: mistakes go to standard error, and the program ends with code 2.
+
+    Read once: gunicorn's processes have what its first one had when it began or was told to reload, whatever has become
+    of the file when one of them is replaced.
+    """
     try:
         return load()
     except SetupError as error:

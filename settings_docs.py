@@ -9,9 +9,10 @@ import config
 
 HEAD = """# Settings
 
-Environment variables, or lines of a `.env` file in the working folder. A size is a number of bytes, or has k, m or g
-(powers of 1024). An empty variable counts as not set. All mistakes are reported together, by name, and end the program
-with code 2; `make config` shows what is in effect. Made by `python settings_docs.py > docs/configuration.md`.
+Environment variables, or lines of a `.env` file in the working folder, or of the file that the variable SETTINGS_FILE
+names. A variable goes before the same line of the file. A size is a number of bytes, or has k, m or g (powers of 1024).
+An empty variable counts as not set. All mistakes are reported together, by name, and end the program with code 2;
+`make config` shows what is in effect. Made by `python settings_docs.py > docs/configuration.md`.
 """
 
 

@@ -69,6 +69,13 @@ def test_only_the_worker_unit_may_speak_to_docker() -> None:
     assert all(unit(part)["NoNewPrivileges"] == "yes" for part in UNITS)
 
 
+@pytest.mark.parametrize("part", UNITS)
+def test_units_read_a_file_that_a_reload_reads(part: str) -> None:
+    """The settings are no environment of systemd's making, which a reload would not change."""
+    assert "EnvironmentFile" not in unit(part)
+    assert unit(part)["Environment"] == "SETTINGS_FILE=/etc/chef-workers.env"
+
+
 def test_no_default_password() -> None:
     """A password that was not made stops docker-compose with a sentence; none has a default."""
     assert COMPOSE.count("${REDIS_PASSWORD:?") == COMPOSE.count("${REDIS_PASSWORD")
