@@ -7,6 +7,8 @@ from collections.abc import Container
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from neighbours import known
+
 #: The runtimes, each with the endings that a handler's file may have, in the order in which they are tried.
 RUNTIMES: dict[str, tuple[str, ...]] = {
     "node": (".mjs", ".js", ".cjs", ".ts", ".mts", ".cts"),
@@ -76,7 +78,7 @@ class Call:
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Call:
         """Raises ValueError, KeyError or TypeError for what to_json() never makes."""
-        return cls(**{**body, "package": Package(**body["package"]) if body["package"] else None})
+        return cls(**{**body, "package": Package(**known(Package, body["package"])) if body["package"] else None})
 
 
 def shown_name(name: str) -> str:

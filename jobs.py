@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
 from calls import Call, Package, Quota
 from events import Delivery, Endpoint
+from neighbours import known
 from reasons import Conclusion, Reason, ReasonClass
 from submission import RetryRule
 
@@ -182,11 +183,31 @@ class Request:
     artifacts: tuple[str, ...] = ()
     keep_sandbox: bool = False
 
+    @property
+    def asks(self) -> list[str]:
+        """What this differs in from the plainest request of its type. A worker that knows less may not run it."""
+        own = [item.name for item in fields(self) if _differs(self, item)]
+        return own + [f"call.{item.name}" for item in fields(Call) if self.call and _differs(self.call, item)]
+
+    @classmethod
+    def all_asks(cls) -> frozenset[str]:
+        """Everything that `asks` may hold in this release."""
+        return frozenset([*(item.name for item in fields(cls)), *(f"call.{item.name}" for item in fields(Call))])
+
     def to_bytes(self) -> bytes:
         """As the store keeps it: UTF-8 JSON."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}  # asdict would copy every file
-        values["call"] = self.call.to_json() if self.call else None
+        # What is as usual is left out: an older release has no name for some of it. asdict would copy every file.
+        values = {name: getattr(self, name) for name in ("type", "files", *self.asks) if "." not in name}
+        if self.call:
+            values["call"] = self.call.to_json()
         return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @classmethod
+    def known_of(cls, stored: bytes) -> Request:
+        """from_bytes() without what this release does not know: to be shown, not to be run."""
+        values = known(cls, json.loads(stored))
+        call = known(Call, values["call"]) if values.get("call") else None
+        return cls.from_bytes(json.dumps(values | {"call": call}).encode())
 
     @classmethod
     def from_bytes(cls, stored: bytes) -> Request:
@@ -197,6 +218,11 @@ class Request:
         artifacts = tuple(fields.get("artifacts", ()))
         kind = JobType(fields["type"])
         return cls(**{**fields, "type": kind, "steps": steps, "call": call, "artifacts": artifacts})
+
+
+def _differs(holder: Request | Call, item: Field[Any]) -> bool:
+    usual = item.default_factory() if item.default_factory is not MISSING else item.default
+    return usual is not MISSING and getattr(holder, item.name) != usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +358,7 @@ class Job:
     @property
     def queue(self) -> str:
         """The queue this job waits in."""
-        return QUEUES[self.type]
+        return QUEUES.get(self.type, "")
 
     @property
     def duration_ms(self) -> int:

@@ -61,7 +61,7 @@ class Reason(StrEnum):
     @property
     def reason_class(self) -> ReasonClass:
         """The class this reason belongs to."""
-        return _CLASS_OF[self]
+        return _CLASS_OF.get(self, ReasonClass.CALLER)  # a newer release's: only callers' reasons come from elsewhere
 
     @property
     def conclusion(self) -> Conclusion:

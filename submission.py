@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from neighbours import word
 from rates import Rate
 from reasons import Reason
 
@@ -28,7 +29,7 @@ class RetryRule:
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> RetryRule:
         """The inverse of to_json. Raises ValueError, KeyError or TypeError for anything else."""
-        reasons = tuple(Reason(name) for name in body["on"])
+        reasons = tuple(word(Reason, name) for name in body["on"])
         return cls(int(body["attempts"]), reasons, int(body["delayMs"]), body["backoff"])
 
 

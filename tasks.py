@@ -53,6 +53,7 @@ from jobs import Artifact, Conclusion, Job, Limits, OutputChunk, Phase, Reason, 
 from journal import Journal
 from lease import Lease, Stop
 from metrics import Tally
+from neighbours import word
 from payload import Form
 from store import AT_FAILURE, Retention, Rules, Store, Submitted
 from submission import Options
@@ -307,7 +308,7 @@ def end_stopped(job: Job, lease: Lease) -> None:
     """The run was stopped and its containers are gone: say so, give the job back, or leave it to its new owner."""
     log.info("attempt stopped", extra={"why": lease.stop_reason and lease.stop_reason.value})
     if lease.stop_reason is Stop.CANCELLED:
-        reason = Reason(store.get(job.id).cancel_reason or Reason.CANCELLED)
+        reason = word(Reason, store.get(job.id).cancel_reason or Reason.CANCELLED)
         record(job, Result(Conclusion.CANCELLED, reason, "Cancelled while it ran."))
     elif lease.stop_reason is Stop.SHUTDOWN:
         with contextlib.suppress(LeaseLost):

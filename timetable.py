@@ -14,6 +14,7 @@ from cronsim import CronSim, CronSimError
 
 from errors import Mistake
 from jobs import iso
+from neighbours import known
 
 Overlap = Literal["skip", "queue", "replace"]
 CatchUp = Literal["none", "last", "all"]
@@ -35,6 +36,7 @@ class Schedule:
     overlap: when the last job is not finished, a tick is skipped, queues another job, or replaces the last one.
     catch_up: of ticks that were missed (nobody was there), none, the last or all are made up for.
     next_ms: 0 when there is no more tick. `note` says why the last tick made no job.
+    more: what a newer release keeps with it, for that one alone.
     """
 
     id: str
@@ -53,6 +55,12 @@ class Schedule:
     last_ms: int = 0
     last_job: str = ""
     note: str = ""
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_known(self) -> bool:
+        """False if a newer release made it, with a word that this one cannot go by."""
+        return self.overlap in OVERLAPS and self.catch_up in CATCH_UPS
 
     def ticks(self, after_ms: int) -> Iterator[int]:
         """The moments at which it is due after `after_ms`, in order.
@@ -89,12 +97,15 @@ class Schedule:
 
     def to_bytes(self) -> bytes:
         """As the store keeps it."""
-        return json.dumps(asdict(self)).encode()
+        values = asdict(self)
+        return json.dumps(values.pop("more") | values).encode()
 
     @classmethod
     def from_bytes(cls, stored: bytes) -> Schedule:
         """The inverse of to_bytes. Raises ValueError or TypeError for anything else."""
-        return cls(**json.loads(stored))
+        values = json.loads(stored)
+        its_own = known(cls, values)
+        return cls(**{**its_own, "more": {name: values[name] for name in values.keys() - its_own.keys()}})
 
     def to_json(self) -> dict[str, Any]:
         """As the API shows it; of the template only what it is, never its files or its env."""

@@ -137,7 +137,10 @@ class Functions:
 
     def _current(self, name: str) -> Version:
         """Raises FunctionNotFound, FunctionNotReady."""
-        if current := self._store.current_version(name):
+        current = self._store.current_version(name)
+        if current and current.is_strange:
+            raise FunctionNotReady(f"Version {current.number} of {name} needs a newer release of this service.")
+        if current:
             return current
         states = [self._version(each) for each in self._store.function(name).versions]
         newest = states[0] if states else {"version": 0, "state": "removed", "message": None}

@@ -175,7 +175,7 @@ class Health:
 
     def _sandbox(self) -> Finding:
         """What workers say that their machines lack: `make doctor` has the fixes. Only what is unsafe is a problem."""
-        told = sorted({(*entry,) for worker in self._store.workers() for entry in worker.facts.get("sandbox", ())})
+        told = sorted({(*entry[:2],) for worker in self._store.workers() for entry in worker.facts.get("sandbox", ())})
         unsafe = [sentence for state, sentence in told if state == "fail"]
         return Finding(" ".join(unsafe), figures={"notes": [sentence for _, sentence in told]} if told else None)
 

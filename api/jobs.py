@@ -23,6 +23,7 @@ from earlier import Earlier
 from errors import ArtifactNotFound, ChefError, DiskLow
 from inbox import Inbox
 from jobs import Artifact, Job, Request, Status, iso
+from neighbours import known
 from store import Store, Submitted
 from submission import Options
 
@@ -181,7 +182,7 @@ class Jobs:
 
 
 def _kept(job: Job) -> list[Artifact]:
-    return [Artifact(**artifact) for artifact in job.artifacts]
+    return [Artifact(**known(Artifact, artifact)) for artifact in job.artifacts]
 
 
 def _attached(blocks: Iterable[bytes], name: str, media_type: str) -> Iterable[bytes]:

@@ -12,10 +12,44 @@ local STAND_BACK_MS = 1000
 local function serve(queue, flow)
   local id = redis.call('ZPOPMIN', key('flow', queue .. ':' .. flow))[1]
   stand_at_the_end(queue, flow)
+  local since = id and redis.call('ZSCORE', key('waiting', queue), id)
   if id then
     redis.call('ZREM', key('waiting', queue), id)
   end
-  return id and load(id)
+  return id and load(id), since or now
+end
+
+-- Whether this release can run a job. Broken words are for the caller to find.
+local function can_run(job)
+  local known = TYPES[job.type] or not string.match(job.type, '^[a-z][a-z_-]+$')
+  for word in string.gmatch(job.asks or '', '%S+') do
+    known = known and ASKS[word]
+  end
+  return known
+end
+
+-- A job that only a newer release can run waits beside the line, where the next claim of one finds it.
+local function leave(job, since)
+  if can_run(job) then
+    return false
+  end
+  redis.call('ZADD', key('waiting', job.queue), since, job.id)
+  redis.call('ZADD', key('left', job.queue), since, job.id)
+  return true
+end
+
+-- What older releases left and this one can run comes back into the line.
+local function take_up(queue)
+  for _, id in ipairs(redis.call('ZRANGE', key('left', queue), 0, BATCH - 1)) do
+    local job = load(id)
+    if not job or job.status ~= 'pending' then
+      redis.call('ZREM', key('left', queue), id)
+    elseif can_run(job) then
+      local since = redis.call('ZSCORE', key('left', queue), id)
+      redis.call('ZREM', key('left', queue), id)
+      stand_in_line(job, since)
+    end
+  end
 end
 
 local function is_late(job)
@@ -66,6 +100,9 @@ local function ms_until_due()
 end
 
 bring_about(now)
+for _, queue in ipairs(QUEUES) do
+  take_up(queue)
+end
 local queues = open_queues()
 for _ = 1, BATCH do
   local queue, flow, its_place = head(queues)
@@ -77,8 +114,9 @@ for _ = 1, BATCH do
     queue, flow = aged_queue or queue, aged_flow or flow
   end
   if not hold(queue, flow) then
-    local job = serve(queue, flow)
-    if job and not (is_late(job) and expire(job, now)) and not stands_back(job) and move(job, 'claim') then
+    local job, since = serve(queue, flow)
+    local gone = not job or (is_late(job) and expire(job, now)) or leave(job, since) or stands_back(job)
+    if not gone and move(job, 'claim') then
       if head(queues) then
         ring()
       end

@@ -45,22 +45,29 @@ local function take(id, event, job_id)
   return { id, redis.call('HGETALL', key('delivery', id)) }
 end
 
+-- An event of a newer release is left to its senders.
+local function is_strange(event)
+  return not KNOWN_EVENTS[event] and string.match(event, '^[a-z]+%.[a-z_.]+$')
+end
+
 local function take_due(room)
-  local taken = {}
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('outbox', lane), '-inf', now, 'LIMIT', 0, BATCH)) do
+  local taken, left = {}, false
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('outbox', lane), '-inf', now, 'LIMIT', 0, 10 * BATCH)) do
     if #taken >= room then
       break
     end
     local event, job_id, seq = usable(id)
     local is_old = event == 'job.progress' and redis.call('HGET', key('job', job_id), 'seq') ~= seq
-    if not event or is_old then
+    if not event or is_old or not (KNOWN_EVENTS[event] or is_strange(event)) then
       drop_delivery(id)
       redis.call('ZREM', key('outbox', lane), id) -- where an id does not name this endpoint
+    elseif is_strange(event) then
+      left = true
     else
       taken[#taken + 1] = take(id, event, job_id)
     end
   end
-  return taken
+  return taken, left
 end
 
 local function first(name)
@@ -69,9 +76,12 @@ end
 
 take_back()
 local room = at_once - redis.call('ZCARD', key('posting', lane))
-local taken = is_disabled(lane) and {} or take_due(math.min(room, limit))
+local taken, left = {}, false
+if not is_disabled(lane) then
+  taken, left = take_due(math.min(room, limit))
+end
 local soonest = math.min(first('posting') or math.huge, now + LONGEST_WAIT_MS)
-if #taken < room and not is_disabled(lane) then
+if #taken < room and not left and not is_disabled(lane) then
   soonest = math.min(soonest, first('outbox') or soonest)
   if soonest <= now then
     ring_outbox(lane) -- for whoever waits: there is more

@@ -1,4 +1,5 @@
 -- What several moves share. Comes after keys.lua and the constants that Python writes on top of every script:
+-- TYPES, ASKS and KNOWN_EVENTS (the job types, fields of a request and events that this release knows),
 -- PREFIX, MOVES (jobs.TRANSITIONS: name -> {from = {status = true}, to = status}), FINAL ({status = true}), QUEUES,
 -- NOTIFY (jobs that name no endpoint are told to DEFAULT_ENDPOINT), and the fields of store.Rules in capitals.
 -- A job's record has, beside the fields of jobs.Job: queue, turn (its place in its flow), outcome (how the last run
@@ -46,7 +47,7 @@ local FIELDS = {
   'status', 'queue', 'type', 'priority', 'chat_id', 'turn', 'fence', 'attempt', 'owner', 'stalls', 'created_ms',
   'started_ms', 'expires_at_ms', 'attempt_started_ms', 'log_from', 'log_lines', 'progress', 'phase', 'cancel_reason',
   'cancel_message', 'outcome', 'run_at_ms', 'attempts', 'bytes', 'webhook', 'progress_seq', 'progress_waits',
-  'progress_due_ms', 'number', 'tenant', 'tags', 'conclusion', 'reason',
+  'progress_due_ms', 'number', 'tenant', 'tags', 'conclusion', 'reason', 'asks',
 }
 
 -- A name that a caller chose, apart from the same name of another tenant. No name holds a line break.
@@ -145,6 +146,7 @@ local function leave_line(job)
   local flow = flow_of(job)
   leave_delayed(job)
   redis.call('ZREM', key('waiting', job.queue), job.id)
+  redis.call('ZREM', key('left', job.queue), job.id)
   redis.call('ZREM', key('flow', job.queue .. ':' .. flow), job.id)
   if redis.call('EXISTS', key('flow', job.queue .. ':' .. flow)) == 0 then
     redis.call('ZREM', key('ready', job.queue), flow)

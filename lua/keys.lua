@@ -15,6 +15,7 @@ local KEY = {
   events = 'events',         --          STREAM  what happened to any job: job, tenant, kind, data (JSON)
   -- the line
   waiting = 'waiting:',      -- <queue>  ZSET    jobs that may start: id -> moment since when
+  left = 'left:',            -- <queue>  ZSET    of those, jobs that only a newer release can run: id -> moment since when
   delayed = 'delayed:',      -- <queue>  ZSET    pending jobs that may not start yet: id -> moment when they may
   flow = 'flow:',            -- <queue>:<priority>:<chat>  ZSET  one chat's waiting jobs: id -> its turn
   ready = 'ready:',          -- <queue>  ZSET    flows that may be served: <priority>:<chat> -> place in the line

@@ -37,9 +37,12 @@ for _, queue in ipairs(QUEUES) do
 end
 for _, id in ipairs(ARGV) do
   local job = load(id)
-  if job and known[job.queue] and (FINAL[job.status] or job.status == 'pending' or job.status == 'active') then
+  local is_ours = job and known[job.queue] and (FINAL[job.status] or job.status == 'pending' or job.status == 'active')
+  if is_ours then
     repair(job)
     list_again(job)
+  elseif job and string.match(job.queue, '^[a-z]+$') and string.match(job.status, '^[a-z]+$') then
+    count('strange') -- a newer release's, which it knows how to go on with
   elseif redis.call('EXISTS', key('job', id)) == 1 then
     broken[#broken + 1] = id
   end

@@ -56,7 +56,9 @@ local chat_runs = job.chat_id ~= '' and redis.call('SCARD', key('running', job.c
 
 local function blocked_by()
   local own, all = unpack(redis.call('HMGET', key('paused'), job.queue, '*'))
-  if due_ms > now then
+  if redis.call('ZSCORE', key('left', job.queue), job.id) then
+    return 'no_worker', 'Only a newer release can run it.'
+  elseif due_ms > now then
     return 'delay', ''
   elseif own or all then
     return 'paused', string.match(own or all, '^%d+|(.*)$')

@@ -173,6 +173,8 @@ def _fields(request: Request, options: Options) -> list[str | int]:
         "chat_id": request.chat_id,
         "tenant": options.tenant,
     }
+    if request.asks:
+        fields["asks"] = " ".join(request.asks)
     if options.tags:
         fields["tags"] = json.dumps(options.tags)
     if options.metadata:

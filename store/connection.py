@@ -14,8 +14,8 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry as Resend
 
 from errors import StoreUnavailable
-from events import DEFAULT_ENDPOINT
-from jobs import QUEUE_NAMES, TRANSITIONS, Status
+from events import DEFAULT_ENDPOINT, Event
+from jobs import QUEUE_NAMES, TRANSITIONS, JobType, Request, Status
 from metrics import BUCKETS_MS
 from store.values import Rules
 
@@ -66,6 +66,9 @@ class Connection:
             "NOTIFY": notify,
             "DEFAULT_ENDPOINT": DEFAULT_ENDPOINT,
             "BUCKETS_MS": list(BUCKETS_MS),
+            "TYPES": frozenset(JobType),
+            "ASKS": Request.all_asks(),
+            "KNOWN_EVENTS": frozenset(Event),
             **{name.upper(): value for name, value in asdict(self.rules).items()},
         }
         self._scripts = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from errors import FunctionNotFound, FunctionNotReady, FunctionQuota
 from jobs import Package, Quota, Request
+from neighbours import known
 from store.connection import Connection, translated
 
 
@@ -16,7 +17,8 @@ from store.connection import Connection, translated
 class Version:
     """One version of a function. It can be called once it has a package, which its job makes.
 
-    `request` is the job's, with the code; its call is what is called.
+    `request` is the job's, with the code; its call is what is called. A strange one asks for what only a newer release
+    knows.
     """
 
     number: int
@@ -24,6 +26,7 @@ class Version:
     job_id: str
     request: Request
     package: Package | None
+    is_strange: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +127,13 @@ class Functions(Connection):
 
 def _version(number: int, fields: Mapping[bytes, bytes]) -> Version:
     kept: dict[str, Any] | None = json.loads(fields[b"package"]) if b"package" in fields else None
+    stored = json.loads(fields[b"request"])
+    asked = stored.keys() | {f"call.{name}" for name in stored.get("call") or ()}
     return Version(
         number=number,
         created_ms=int(fields[b"created_ms"]),
         job_id=fields[b"job"].decode(),
-        request=Request.from_bytes(fields[b"request"]),
-        package=Package(**kept) if kept else None,
+        request=Request.known_of(fields[b"request"]),
+        package=Package(**known(Package, kept)) if kept else None,
+        is_strange=not asked <= Request.all_asks(),
     )

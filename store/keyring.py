@@ -7,6 +7,8 @@ from errors import NotFound
 from store.connection import Connection, translated
 from store.records import BROKEN
 
+_SCOPES = frozenset(Scope)
+
 
 class Keyring(Connection):
     """A key that was revoked or has expired stays listed, so that a service which had keys once never opens again."""
@@ -51,11 +53,16 @@ class Keyring(Connection):
 
 
 def _key_of(stored: dict[bytes, bytes]) -> Key | None:
-    """The key of a hash, or None if there is none or it cannot be read: then it opens nothing."""
+    """The key of a hash, or None if there is none or it cannot be read: then it opens nothing.
+
+    Scopes of a newer release are left out.
+    """
     texts = {name.decode(): value.decode(errors="replace") for name, value in stored.items()}
     try:
         moments = {name: int(texts.get(name, 0)) for name in ("created_ms", "expires_ms", "last_used_ms", "revoked_ms")}
-        scopes = frozenset(Scope(word) for word in texts["scopes"].split(","))
+        scopes = frozenset(Scope(word) for word in texts["scopes"].split(",") if word in _SCOPES)
+        if not scopes:
+            return None
         return Key(texts["id"], texts["tenant"], scopes, texts["digest"], texts["name"], **moments)
     except BROKEN:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from errors import LeaseLost
 from events import Delivery, Event, News, Try
+from neighbours import word
 from store.connection import LONGEST_BLOCK_S, Connection, translated
 from store.records import BROKEN
 
@@ -94,5 +95,5 @@ def delivery_of(name: bytes, stored: dict[bytes, bytes]) -> Delivery:
         message=texts.get("message", ""),
     )
     numbers = {field: int(texts[field]) for field in ("attempt", "fence", "created_ms", "seq")}
-    event = Event(texts["event"])
+    event = word(Event, texts["event"])
     return Delivery(name.decode(), texts["job_id"], event, texts["endpoint"], news=news, **numbers)

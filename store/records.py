@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from jobs import Job, JobType, OutputChunk, Status, iso
+from neighbours import known, word
 from submission import RetryRule
 
 _CHUNK = tuple(field.name for field in fields(OutputChunk))
@@ -26,7 +28,8 @@ def job_from_reply(reply: Sequence[bytes]) -> Job:
 
 
 def job_from_record(record: dict[bytes, bytes]) -> Job:
-    """The job of a record. Fields this version does not know are left out, missing ones have their defaults.
+    """The job of a record. Fields this version does not know are left out, missing ones have their defaults; a type or
+    status that it does not know is shown as it is.
 
     Raises:
         One of BROKEN: The record cannot be read.
@@ -77,8 +80,8 @@ def _retry(text: str) -> RetryRule:
 
 #: Those that are neither text nor number.
 _KINDS: dict[str, Callable[[str], Any]] = {
-    "type": JobType,
-    "status": Status,
+    "type": partial(word, JobType),
+    "status": partial(word, Status),
     "attempts": _attempts,
     "retry": _retry,
     "result": json.loads,
@@ -102,4 +105,4 @@ def chunk_to_bytes(chunk: OutputChunk) -> bytes:
 
 def chunk_from_bytes(stored: bytes) -> OutputChunk:
     """The inverse of chunk_to_bytes."""
-    return OutputChunk(**json.loads(stored))
+    return OutputChunk(**known(OutputChunk, json.loads(stored)))

@@ -7,6 +7,7 @@ from typing import Any
 
 from events import USUAL_EVENTS, Delivery, Event
 from jobs import Job, OutputChunk, Status, iso
+from neighbours import word
 from rates import Taken
 
 
@@ -141,7 +142,7 @@ class Happening:
     @property
     def is_end(self) -> bool:
         """True if nothing more will happen to the job."""
-        return self.kind == "state" and Status(self.data["status"]).is_final
+        return self.kind == "state" and word(Status, self.data["status"]).is_final
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs import OutputChunk, Status
+from neighbours import word
 from store.connection import LONGEST_BLOCK_S, Connection, translated
 from store.records import chunk_from_bytes
 from store.values import Happening, Story
@@ -44,7 +45,7 @@ class Watching(Connection):
             return None
         status, told, output = answer
         happenings = tuple(_kept(job_id, *each.split(b" ", 2)) for each in told)
-        return Story(Status(status.decode()).is_final, happenings, tuple(map(chunk_from_bytes, output)))
+        return Story(word(Status, status.decode()).is_final, happenings, tuple(map(chunk_from_bytes, output)))
 
     def output_of(self, happenings: Sequence[Happening]) -> list[list[OutputChunk]]:
         """The output that each of these, all of kind log, tells of; nothing where it was removed. One round trip."""
@@ -71,7 +72,7 @@ def _happening(entry_id: bytes, entry: dict[bytes, bytes]) -> Happening:
         _place(entry_id),
         entry[b"job"].decode(),
         kind,
-        data["line"],
+        data.get("line", 0),
         data.get("first", 0),
         {} if kind == "log" else data,
         entry[b"tenant"].decode(),
@@ -80,4 +81,4 @@ def _happening(entry_id: bytes, entry: dict[bytes, bytes]) -> Happening:
 
 def _kept(job_id: str, entry_id: bytes, kind: bytes, data: bytes) -> Happening:
     told: dict[str, Any] = json.loads(data)
-    return Happening(_place(entry_id), job_id, kind.decode(), told["line"], data=told)
+    return Happening(_place(entry_id), job_id, kind.decode(), told.get("line", 0), data=told)

@@ -185,7 +185,7 @@ def test_unusable_records_are_set_aside(store: Store) -> None:
     """What stands where a record should, and is none, goes into quarantine; good jobs go on."""
     store._redis.set("cw:job:job-text", "garbage")
     store._redis.hset("cw:job:job-half", "status", "pending")
-    foreign = {"status": "pending", "queue": "other", "type": "x", "priority": 1, "turn": 1, "chat_id": "c"}
+    foreign = {"status": "pending", "queue": "no queue", "type": "x", "priority": 1, "turn": 1, "chat_id": "c"}
     store._redis.hset("cw:job:job-foreign", mapping=foreign)
     store._redis.hset("cw:job:\udcff".encode(errors="surrogateescape"), "x", "y")
     good = store.add(request())
