@@ -37,7 +37,7 @@ class Earlier:
             job = self._seen(job_id, sees)
             if not job.status.is_final:
                 raise SourceNotReady([Mistake(here, f"The job is {job.status}; it must have ended.")])
-            request = self._store.request(job_id)
+            request = self._store.known_request(job_id)
             made = self._artifacts(job, here, room)
         except (JobNotFound, ArtifactNotFound):
             raise SourceNotFound([Mistake(here, "There is no such job, or it was removed.")]) from None

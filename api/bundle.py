@@ -34,7 +34,7 @@ class Bundles:
         ran = job.result.get("sandbox")
         if not job.status.is_final or not ran:
             raise MoveRefused(f"{job_id} has not run to an end in a sandbox, so there is nothing to run again.")
-        request = self._store.request(job_id)
+        request = self._store.known_request(job_id)
         limits = self._limits_of(job, request)
         try:
             house = House(ran["runtime"], in_memory=ran["workspace"] == "memory")

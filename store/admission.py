@@ -73,6 +73,7 @@ class Admission(MemoryGauge, Reading):
 
         Raises:
             JobNotFound, QueueFull: As get and submit do.
+            MoveRefused: What it asks for cannot be read.
         """
         old = self.get(job_id)
         options = Options(
@@ -85,7 +86,7 @@ class Admission(MemoryGauge, Reading):
             tenant=old.tenant,
             trace=trace,
         )
-        return self.submit(self.request(job_id), options).job
+        return self.submit(self.known_request(job_id), options).job
 
     def replay(self, job_id: str, *, trace: str = "") -> Job:
         """Run a dead letter's job anew and take the letter off the list. Repeated, it answers the same new job.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from errors import JobNotFound
+from errors import JobNotFound, MoveRefused
 from jobs import QUEUE_NAMES, Job, OutputChunk, Request, Status
 from store.connection import Connection, translated
-from store.records import chunk_from_bytes, readable
+from store.records import BROKEN, chunk_from_bytes, readable
 
 LOG_PAGE = 100
 
@@ -42,6 +42,13 @@ class Reading(Connection):
         if stored is None:
             raise JobNotFound(f"no job {job_id}")
         return Request.from_bytes(stored)
+
+    def known_request(self, job_id: str) -> Request:
+        """request(), to be used anew. Raises JobNotFound, and MoveRefused if it cannot be read here."""
+        try:
+            return self.request(job_id)
+        except BROKEN:
+            raise MoveRefused(f"What {job_id} asks for cannot be read: it is broken, or of a newer release.") from None
 
     def stats(self) -> dict[str, dict[str, int]]:
         """How many jobs each queue has: waiting, delayed, active, completed, failed. Costs the same for any number."""

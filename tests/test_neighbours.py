@@ -195,6 +195,16 @@ def test_a_job_for_newer_workers_can_be_cancelled(store: Store) -> None:
     assert store._redis.keys(f"*{strange.id}*") == []
 
 
+def test_a_newer_request_is_not_used_anew(store: Store, api: Client) -> None:
+    """Running a job again without what this release does not know would be another job: it is refused."""
+    for more in ({"sidecars": ["db"]}, {"type": "deploy"}):
+        job = store.add(request())
+        stored = json.loads(request().to_bytes()) | more
+        store._redis.set(f"cw:request:{job.id}", json.dumps(stored))
+
+        assert api.post(f"/api/jobs/{job.id}/rerun", status=409).json["code"] == "move_refused"
+
+
 def test_a_queue_of_a_newer_release(store: Store) -> None:
     """Its jobs are not taken for broken records by the upkeep of an older one."""
     job = newer_job(store, type="deploy", queue="deploys")
