@@ -101,13 +101,13 @@ def test_build_through_containers(composed: Composed, client: Client) -> None:
 
 def test_only_the_worker_has_the_engine(composed: Composed, client: Client) -> None:
     """The API's container sees no socket of the engine, and no container is root, privileged or able to become it."""
-    for name in ("api", "worker"):
+    for name in ("redis", "api", "worker"):
         (container,) = composed.run("docker-compose", "ps", "--quiet", name).split()
         (told,) = json.loads(composed.run("docker", "inspect", container))
         host = told["HostConfig"]
 
         assert any("docker.sock" in mount["Destination"] for mount in told["Mounts"]) == (name == "worker")
-        assert told["Config"]["User"] == "chef"
+        assert told["Config"]["User"] == ("redis" if name == "redis" else "chef")
         assert (host["Privileged"], host["CapDrop"], host["ReadonlyRootfs"]) == (False, ["ALL"], True)
         assert "no-new-privileges:true" in host["SecurityOpt"]
 
@@ -121,6 +121,32 @@ def test_redis_wants_its_password(composed: Composed, client: Client) -> None:
     assert "NOAUTH" in composed.run("docker", "exec", container, "redis-cli", "ping")
     password = next(line for line in (composed.folder / ".env").read_text().splitlines() if "REDIS_PASSWORD" in line)
     assert password.partition("=")[2] not in composed.run("docker", "top", container)
+
+
+def test_backup_and_restore(composed: Composed, client: Client, tmp_path: Path) -> None:
+    """What was copied of a running service is there again after all its volumes were lost, and it goes on with it."""
+    record = client.run({"package.json": '{"scripts": {"build": "mkdir dist && echo made >dist/a.txt"}}'})
+    composed.run("deploy/backup", str(tmp_path))
+    composed.run("docker-compose", "down", "--volumes", "--timeout", "20")
+    composed.run("deploy/restore", str(tmp_path))
+    composed.run("docker-compose", "up", "--detach")
+    client = healthy(composed)
+
+    assert client.get(record["jobId"]).json()["conclusion"] == "success"
+    assert client.get(f"{record['jobId']}/artifacts/a.txt").text == "made\n"
+    files = {"package.json": '{"scripts": {"build": "mkdir dist && echo anew >dist/a.txt"}}'}
+    assert client.run(files, chatId="after")["conclusion"] == "success"
+    assert (
+        "not empty"
+        in subprocess.run(
+            ["deploy/restore", str(tmp_path)],
+            cwd=composed.folder,
+            env=composed.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stderr
+    )
 
 
 def test_stopped_in_time_and_kept(composed: Composed, client: Client) -> None:
