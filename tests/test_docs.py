@@ -9,6 +9,8 @@ import pytest
 
 import jobs
 import settings_docs
+from api.answers import PROBLEMS
+from jobs import Reason, ReasonClass
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,6 +36,15 @@ def test_the_settings_page_is_current() -> None:
     assert settings_docs.markdown() == (ROOT / "docs" / "configuration.md").read_text()
     for name in re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE):
         assert f"| `{name}` |" in settings_docs.markdown()
+
+
+def test_every_symptom_has_a_row() -> None:
+    """What the service refuses by its settings or its state, and each fault and limit, is in docs/operations.md."""
+    text = (ROOT / "docs" / "operations.md").read_text().partition("## When something is wrong")[2]
+    told = {code for code, (status, _) in PROBLEMS.items() if status in {401, 403, 408, 413, 421, 429, 500, 502, 503}}
+    told |= {reason for reason in Reason if reason.reason_class in {ReasonClass.INFRASTRUCTURE, ReasonClass.LIMIT}}
+
+    assert {name for name in told if f"`{name}`" not in text} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
