@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from api import schemas
-from api.parameters import JOB, KEY, MOMENT, Answer, Operation, Parameter
+from api.parameters import JOB, KEY, MOMENT, TRACE, Answer, Operation, Parameter
 
 _WORKER = {"name": "host-1", "drained": True}
 _SCHEDULE = {
@@ -148,7 +148,7 @@ FUNCTIONS: dict[tuple[str, str], Operation] = {
                 {"jobId": JOB, "type": "function", "status": "pending", "createdAt": MOMENT},
             ),
         },
-        (_WAIT, KEY),
+        (_WAIT, KEY, TRACE),
         body=_ANY,
         body_example={"event": {"name": "Ada"}},
         problems=(

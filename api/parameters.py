@@ -90,6 +90,13 @@ KEY = Parameter(
     "build-42",
     "header",
 )
+TRACE = Parameter(
+    "traceparent",
+    {"type": "string"},
+    "The caller's place in a trace (W3C Trace Context), which the job and its webhooks go on from.",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    "header",
+)
 FILTERS = (
     one_of("status", Status, "Where the jobs are in their life."),
     one_of("conclusion", Conclusion, "How they ended."),

@@ -2693,6 +2693,11 @@ export interface operations {
                  * @example build-42
                  */
                 "Idempotency-Key"?: string;
+                /**
+                 * @description The caller's place in a trace (W3C Trace Context), which the job and its webhooks go on from.
+                 * @example 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
+                 */
+                traceparent?: string;
             };
             path?: never;
             cookie?: never;
@@ -3005,6 +3010,11 @@ export interface operations {
                  * @example build-42
                  */
                 "Idempotency-Key"?: string;
+                /**
+                 * @description The caller's place in a trace (W3C Trace Context), which the job and its webhooks go on from.
+                 * @example 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
+                 */
+                traceparent?: string;
             };
             path?: never;
             cookie?: never;
@@ -7191,6 +7201,11 @@ export interface operations {
                  * @example build-42
                  */
                 "Idempotency-Key"?: string;
+                /**
+                 * @description The caller's place in a trace (W3C Trace Context), which the job and its webhooks go on from.
+                 * @example 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
+                 */
+                traceparent?: string;
             };
             path: {
                 /** @example default */
