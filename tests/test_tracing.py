@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,16 @@ from tracing import Place, Tracing, received
 ROOT = Path(__file__).parent.parent
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GIVEN = f"00-{TRACE}-{PARENT}-01"
+
+
+@pytest.fixture(autouse=True)
+def threads_end() -> Iterator[None]:
+    """What still sends after a test would draw random numbers beside the next one, whose strategies watch that."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name in {"traces", "OtelBatchSpanRecordProcessor"}:
+            thread.join(20)
+            assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -146,9 +157,10 @@ def test_a_trace_that_is_not_sampled(collector: Collector) -> None:
     assert collector.spans == []
 
 
-def test_a_collector_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_collector_that_is_away(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for it: spans beyond the bound are dropped, one line says so, and the end takes two seconds."""
     caplog.set_level(logging.INFO)
+    monkeypatch.setattr(tracing, "EXPORT_S", 0.5)
     with Collector().serve() as gone:
         pass
     traces = tracing.opened(gone.url, "", "here", "1")
