@@ -30,6 +30,13 @@ def waiting_project(ms: int, chat: str = "chat") -> Request:
     return Request(JobType.BUILD, files={"package.json": package, "build.mjs": script}, chat_id=chat)
 
 
+def not_waiting(containers: list[str], volumes: list[str]) -> list[str]:
+    """Names of containers and volumes without those that wait for a job: a shell that has one is called by it."""
+    waiting = {name.rpartition("-")[0].lstrip("/") for name in containers if re.fullmatch(f"/{PARKED}.*-2", name)}
+    ours = [name for name in containers if name.rpartition("-")[0].lstrip("/") not in waiting]
+    return ours + [name for name in volumes if name not in waiting]
+
+
 @contextmanager
 def running_containers(
     workers: int = 2, engine: str = "", seen_at: str = "", huey: str = REAL, **settings: str
@@ -61,10 +68,7 @@ class Engine:
         """Names of its containers and workspaces; what waits for a job is nobody's."""
         containers = [found["Names"][0] for found in self._api.containers(all=True, filters=self._filters)]
         volumes = [found["Name"] for found in self._api.volumes(filters=self._filters)["Volumes"] or []]
-        # A shell that has a job is called by it.
-        waiting = {name.rpartition("-")[0].lstrip("/") for name in containers if re.fullmatch(f"/{PARKED}.*-2", name)}
-        ours = [name for name in containers if name.rpartition("-")[0].lstrip("/") not in waiting]
-        return ours + [name for name in volumes if name not in waiting]
+        return not_waiting(containers, volumes)
 
     def alive(self, job_id: str) -> list[str]:
         """Names of the running containers of a job."""

@@ -27,6 +27,7 @@ import stack
 from executor.spec import LABEL
 from stack import Stack
 from tests.conftest import private_redis
+from tests.faults.containers import not_waiting
 from tests.faults.proxy import Proxy
 
 #: Limits small enough to be reached within a second or two.
@@ -142,7 +143,8 @@ class Ground:
     def _objects(self, filters: dict[str, Any]) -> list[str]:
         api = self.client.api
         containers = [found["Names"][0] for found in api.containers(all=True, filters=filters)]
-        return containers + [found["Name"] for found in api.volumes(filters=filters)["Volumes"] or []]
+        volumes = [found["Name"] for found in api.volumes(filters=filters)["Volumes"] or []]
+        return not_waiting(containers, volumes)
 
     def grown_mb(self) -> float:
         """How much more memory API and worker hold than at the beginning."""
