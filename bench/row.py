@@ -24,7 +24,7 @@ from errors import SetupError
 from stack import Stack
 
 JOBS = 50
-SLOTS = (1, 2, 4)
+SLOTS = (2, 4)
 LONGEST_S = 600
 
 
@@ -113,12 +113,12 @@ def footprint(stack: Stack) -> Footprint:
     sessions = {process.pid for process in stack.processes.values()}
     pids = [pid for pid in processes() if session(pid) in sessions or name(pid) in {"dockerd", "containerd"}]
     client = docker.from_env()
-    volumes = [volume for volume in client.volumes.list() if (volume.name or "").startswith("cw-parked-")]
+    volumes = client.api.volumes(filters={"name": "cw-parked-"})["Volumes"] or []
     data = Path(stack.environment["DATA_DIR"])
     return Footprint(
         memory=sum(map(resident_mb, pids)),
         files=sum(map(open_files, pids)),
-        containers=len(client.containers.list(all=True)),
+        containers=len(client.api.containers(all=True)),
         workspaces=len(volumes),
         disk=sum(path.stat().st_size for path in data.rglob("*") if path.is_file()) / 1e6,
     )
