@@ -38,23 +38,41 @@ NUMBER = "@number@"
 
 
 @dataclass(frozen=True)
+class Serving:
+    """A server's address for jobs, and the group that its processes are in."""
+
+    url: str
+    group: int
+
+
+@dataclass(frozen=True)
 class Contender:
-    """Something that takes jobs at `url`, and how Redis syncs its file meanwhile."""
+    """Something that takes jobs: its server, and how Redis syncs its file meanwhile."""
 
     name: str
-    url: str
+    server: Serving
     sync: str
     has_logs: bool = True
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What wrk says."""
+    """What wrk says of one measurement: requests in all and per second, their times, and how many were refused."""
 
+    requests: int
     per_second: float
     p50_ms: float
     p99_ms: float
     refused: int
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One measurement, with the CPU time of each request (µs) in the server's processes and in Redis."""
+
+    figures: Figures
+    server_us: float
+    redis_us: float
 
 
 def run(rounds: int) -> str:
@@ -72,7 +90,7 @@ def run(rounds: int) -> str:
             if is_fair(request, contender)
         }
         measured = measure.in_turns(rounds, turns)
-    head = "request | what | requests/s | p50 ms | p99 ms"
+    head = "request | what | requests/s | p50 ms | p99 ms | CPU µs, server | CPU µs, Redis"
     return measure.table(head, [row(name, figures) for name, figures in measured.items()], names=2)
 
 
@@ -83,15 +101,17 @@ def is_fair(request: str, contender: Contender) -> bool:
     return not request.startswith("GET") or contender.sync == "everysec"
 
 
-def row(name: str, turns: list[Figures]) -> list[str]:
+def row(name: str, turns: list[Turn]) -> list[str]:
     """One line of the table."""
-    if refused := sum(figures.refused for figures in turns):
+    if refused := sum(turn.figures.refused for turn in turns):
         measure.say(f"{name}: {refused} answers were not 2xx")
     return [
         *name.split(" | "),
-        measure.spread(figures.per_second for figures in turns),
-        measure.spread((figures.p50_ms for figures in turns), 1),
-        measure.spread((figures.p99_ms for figures in turns), 1),
+        measure.spread(turn.figures.per_second for turn in turns),
+        measure.spread((turn.figures.p50_ms for turn in turns), 1),
+        measure.spread((turn.figures.p99_ms for turn in turns), 1),
+        measure.spread(turn.server_us for turn in turns),
+        measure.spread(turn.redis_us for turn in turns),
     ]
 
 
@@ -100,25 +120,25 @@ def started(parts: ExitStack, folder: Path, server: Server) -> list[Contender]:
     ours = {"REDIS_URL": server.url(0), "DATA_DIR": str(folder / "data"), "MAX_QUEUED_JOBS": "1000000"}
     environment = {**os.environ, **ours, "LOG_LEVEL": "WARNING"}
     gunicorn = [venv("gunicorn"), "-c", "gunicorn.conf.py"]
-    floor_url = serve(parts, [*gunicorn, "bench.http:floor"], environment, folder / "floor.log")
-    our_url = serve(parts, [*gunicorn, "app:wsgi()"], environment, folder / "service.log")
+    floor = serve(parts, [*gunicorn, "bench.http:floor"], environment, folder / "floor.log")
+    service = serve(parts, [*gunicorn, "app:wsgi()"], environment, folder / "service.log")
     theirs = nodejs.environment(folder) | {"BENCH_URL": server.url(5)}
     command = [nodejs.binary(), str(nodejs.installed(folder) / "fastify.mjs")]
-    their_url = serve(parts, command, theirs, folder / "fastify.log")
+    fastify = serve(parts, command, theirs, folder / "fastify.log")
     rq = {**environment, "BENCH_URL": server.url(6)}
-    rq_url = serve(parts, [*gunicorn, "bench.flask_rq:app"], rq, folder / "flask.log")
+    flask = serve(parts, [*gunicorn, "bench.flask_rq:app"], rq, folder / "flask.log")
     return [
-        Contender("gunicorn alone", floor_url, "everysec"),
-        Contender("Chef Workers, always", our_url, "always"),
-        Contender("Chef Workers, everysec", our_url, "everysec"),
-        Contender("Fastify + BullMQ, everysec", their_url, "everysec", has_logs=False),
-        Contender("Fastify + BullMQ, always", their_url, "always", has_logs=False),
-        Contender("Flask + RQ, everysec", rq_url, "everysec", has_logs=False),
+        Contender("gunicorn alone", floor, "everysec"),
+        Contender("Chef Workers, always", service, "always"),
+        Contender("Chef Workers, everysec", service, "everysec"),
+        Contender("Fastify + BullMQ, everysec", fastify, "everysec", has_logs=False),
+        Contender("Fastify + BullMQ, always", fastify, "always", has_logs=False),
+        Contender("Flask + RQ, everysec", flask, "everysec", has_logs=False),
     ]
 
 
-def serve(parts: ExitStack, command: list[str], environment: Mapping[str, str], log: Path) -> str:
-    """Start a server on a free port; where it takes jobs."""
+def serve(parts: ExitStack, command: list[str], environment: Mapping[str, str], log: Path) -> Serving:
+    """Start a server on a free port."""
     port = free_port()
     with log.open("wb") as sink:
         process = subprocess.Popen(
@@ -126,7 +146,7 @@ def serve(parts: ExitStack, command: list[str], environment: Mapping[str, str], 
         )
     parts.callback(machine.stop_process, process)
     machine.wait_until(lambda: answers(f"http://127.0.0.1:{port}"), process, command[0], log)
-    return f"http://127.0.0.1:{port}/api/jobs"
+    return Serving(f"http://127.0.0.1:{port}/api/jobs", process.pid)
 
 
 def answers(url: str) -> bool:
@@ -137,24 +157,35 @@ def answers(url: str) -> bool:
         return False
 
 
-def turn(request: str, contender: Contender, server: Server, folder: Path) -> Figures:
+def turn(request: str, contender: Contender, server: Server, folder: Path) -> Turn:
     """One measurement, on an empty Redis server."""
     server.empty()
     server.sync(contender.sync)
+    url, payload = asked(request, contender, server)
+    group = contender.server.group
+    server_s, redis_s = measure.cpu_s(group), server.cpu_s()
+    figures = wrk(url, folder, payload)
+    server_s, redis_s = measure.cpu_s(group) - server_s, server.cpu_s() - redis_s
+    return Turn(figures, server_s / figures.requests * 1e6, redis_s / figures.requests * 1e6)
+
+
+def asked(request: str, contender: Contender, server: Server) -> tuple[str, str]:
+    """Address and body of the requests; what a GET reads is there then."""
+    url = contender.server.url
     if request.startswith("POST"):
-        return wrk(contender.url, folder, body(LARGE if "100 KB" in request else SMALL))
+        return url, body(LARGE if "100 KB" in request else SMALL)
     if request.startswith("batch"):
         jobs = ", ".join(body(SMALL).replace(NUMBER, f"{NUMBER}-{n}") for n in range(BATCH))
-        return wrk(f"{contender.url}/batch", folder, f'{{"jobs": [{jobs}]}}')
+        return f"{url}/batch", f'{{"jobs": [{jobs}]}}'
     if contender.name.startswith("gunicorn"):
-        return wrk(contender.url + ("/logs" if "log" in request else ""), folder)
+        return url + ("/logs" if "log" in request else ""), ""
     sent = body(SMALL).replace(NUMBER, "")
-    answer = requests.post(contender.url, sent, headers={"content-type": "application/json"}, timeout=5)
-    job_url = f"{contender.url}/{answer.json()['jobId']}"
+    answer = requests.post(url, sent, headers={"content-type": "application/json"}, timeout=5)
+    job_url = f"{url}/{answer.json()['jobId']}"
     if "log" in request:
         write_log(server)
-        return wrk(f"{job_url}/logs", folder)
-    return wrk(job_url, folder)
+        return f"{job_url}/logs", ""
+    return job_url, ""
 
 
 def body(size: int) -> str:
@@ -183,6 +214,7 @@ def wrk(url: str, folder: Path, payload: str = "") -> Figures:
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", "-s", str(script), url]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return Figures(
+        int(found(r"(\d+) requests in", output)),
         float(found(r"Requests/sec:\s+([\d.]+)", output)),
         milliseconds(found(r"50%\s+([\d.]+\w+)", output)),
         milliseconds(found(r"99%\s+([\d.]+\w+)", output)),

@@ -42,6 +42,11 @@ class Server:
         while self.client.info("persistence")["aof_rewrite_in_progress"]:
             time.sleep(0.01)
 
+    def cpu_s(self) -> float:
+        """What it has used so far with all its threads, in user and system mode (s)."""
+        used = self.client.info("cpu")
+        return float(used["used_cpu_user"] + used["used_cpu_sys"])
+
     @property
     def version(self) -> str:
         """Its name and version."""
