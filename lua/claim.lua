@@ -109,7 +109,7 @@ for _ = 1, BATCH do
   if not queue then
     return { 0, ms_until_due() }
   end
-  if count('turns') % AGED_TURN == 0 then
+  if redis.call('HINCRBY', key('counters'), 'turns', 1) % AGED_TURN == 0 then
     local aged_queue, aged_flow = aged_head(queues, its_place, now)
     queue, flow = aged_queue or queue, aged_flow or flow
   end

@@ -23,12 +23,12 @@ local function even_when_full()
 end
 
 local function count(what)
-  return redis.call('HINCRBY', key('counters'), what, 1)
+  hincrby(key('counters'), what, 1)
 end
 
 -- Count for metrics (see metrics.py): name and labels, joined by |.
 local function meter(field)
-  redis.call('HINCRBY', key('figures'), field, 1)
+  hincrby(key('figures'), field, 1)
 end
 
 local function observe(series, ms)
@@ -76,7 +76,7 @@ end
 -- Count something of a tenant's: jobs in a state, bytes, events.
 local function tally(job, what, by)
   if job.tenant ~= '' and by ~= 0 then
-    redis.call('HINCRBY', key('tally', job.tenant), what, by)
+    hincrby(key('tally', job.tenant), what, by)
   end
 end
 
@@ -111,7 +111,7 @@ end
 -- The line --------------------------------------------------------------------------------------------------------
 
 local function ring()
-  redis.call('ZADD', key('bell'), 0, '1')
+  zadd(key('bell'), 0, '1')
 end
 
 local function flow_of(job)
@@ -126,9 +126,9 @@ end
 -- A flow stands in the line once: where its oldest job belongs, or behind the others once it was served.
 local function stand_in_line(job, since_ms)
   local flow = flow_of(job)
-  redis.call('ZADD', key('waiting', job.queue), since_ms, job.id)
-  redis.call('ZADD', key('flow', job.queue .. ':' .. flow), job.turn, job.id)
-  redis.call('ZADD', key('ready', job.queue), 'LT', place(job.priority, job.turn), flow)
+  zadd(key('waiting', job.queue), since_ms, job.id)
+  zadd(key('flow', job.queue .. ':' .. flow), job.turn, job.id)
+  lower(key('ready', job.queue), place(job.priority, job.turn), flow)
   ring()
 end
 
@@ -381,9 +381,11 @@ end
 -- buckets: JSON [[name, every_us, burst], ...], or '' for none.
 -- Returns {number of the empty bucket or 0, us until it has one, then for each bucket: requests left, us until full}.
 local function take(buckets)
-  local time = redis.call('TIME')
+  if buckets == '' then
+    return { 0, 0 }
+  end
+  local time, rates = redis.call('TIME'), cjson.decode(buckets)
   local now, taken, full_at = time[1] * 1e6 + time[2], { 0, 0 }, {}
-  local rates = buckets ~= '' and cjson.decode(buckets) or {}
   for i, rate in ipairs(rates) do
     local name, every, burst = unpack(rate)
     local until_full = math.max(0, (tonumber(redis.call('GET', key('rate', name))) or 0) - now)

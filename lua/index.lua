@@ -3,13 +3,13 @@
 local EVENTS_KEPT = 10000
 local EVENTS_KEPT_OF_A_JOB = 1000 -- more than its phases, percents and attempts come to
 
--- A job's score in every index, as text: the moment it comes in, in microseconds. Unique, and always larger than the
--- last one, so it serves as a cursor; below 2^53, so it is exact.
-local function next_number(now)
+-- The scores of so many new jobs in every index, from the first one on: the moment they come in, in microseconds.
+-- Unique, and always larger than the last one, so they serve as cursors; below 2^53, so they are exact.
+local function next_numbers(now, many)
   local last = tonumber(redis.call('GET', key('number')) or 0)
-  local number = string.format('%.0f', math.max(now * 1000, last + 1))
-  redis.call('SET', key('number'), number)
-  return number
+  local first = math.max(now * 1000, last + 1)
+  redis.call('SET', key('number'), string.format('%.0f', first + many - 1))
+  return first
 end
 
 -- Without a tenant: the index of everybody's jobs.
@@ -42,9 +42,9 @@ local function number_of(job)
 end
 
 local function list_in(job, what)
-  redis.call('ZADD', index_key(job, what), number_of(job), job.id)
+  zadd(index_key(job, what), number_of(job), job.id)
   if (job.tenant or '') ~= '' then
-    redis.call('ZADD', index_key({}, what), number_of(job), job.id)
+    zadd(index_key({}, what), number_of(job), job.id)
   end
 end
 
@@ -72,16 +72,24 @@ local function tell_all(job, kind, data)
     'kind', kind, 'data', data)
 end
 
--- Tell how a job stands now. kind: 'state' or 'progress'; how: conclusion and reason, if a run or the job has ended.
+-- How a job stands now, as JSON. how: conclusion and reason, if a run or the job has ended.
 -- `line` is how long the log is by now: it puts events and lines in order.
-local function happen(job, kind, now, how)
-  local data = cjson.encode({
+local function standing(job, now, how)
+  return cjson.encode({
     type = job.type, status = job.status, attempt = tonumber(job.attempt) or 0, progress = tonumber(job.progress) or 0,
     phase = job.phase or '', conclusion = how and how.conclusion or '', reason = how and how.reason or '',
     at_ms = now, line = tonumber(job.log_lines) or 0,
   })
+end
+
+-- kind: 'state' or 'progress'; data: how the job stands.
+local function announce(job, kind, data)
   local id = tell_all(job, kind, data)
   if redis.call('RPUSH', key('events_of', job.id), id .. ' ' .. kind .. ' ' .. data) > EVENTS_KEPT_OF_A_JOB then
     redis.call('LPOP', key('events_of', job.id))
   end
+end
+
+local function happen(job, kind, now, how)
+  announce(job, kind, standing(job, now, how))
 end

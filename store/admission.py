@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from errors import ChefError, IdempotencyConflict, JobNotFound, QueueFull, QuotaExceeded, StoreUnavailable
-from jobs import QUEUES, Job, Request, new_id
+from errors import ChefError, IdempotencyConflict, JobNotFound, QueueFull, QuotaExceeded, RateLimited, StoreUnavailable
+from jobs import QUEUES, Job, Request, Status, new_id
 from store.connection import Connection, translated
 from store.rating import rates_argument, taken_of
 from store.reading import Reading
@@ -53,16 +53,17 @@ class Admission(MemoryGauge, Reading):
             QuotaExceeded, RateLimited: The tenant, or the caller, has had as much as it may have.
             StoreUnavailable: Also when Redis has used four fifths of its memory.
         """
-        self._require_memory()
-        return _taken(request, options, self.rules, self._run("add", *_arguments(request, options))[0])
+        outcome = self.submit_all([(request, options)])[0]
+        if isinstance(outcome, ChefError):
+            raise outcome
+        return outcome
 
     def submit_all(self, submissions: Sequence[tuple[Request, Options]]) -> list[Submitted | ChefError]:
         """Take several in, in one step; for each what submit returns or raises. StoreUnavailable is raised."""
         self._require_memory()
-        answers = self._run("add", *(argument for each in submissions for argument in _arguments(*each)))
-        return [
-            _outcome(*submission, self.rules, answer) for submission, answer in zip(submissions, answers, strict=True)
-        ]
+        named = [(request, options, options.job_id or new_id()) for request, options in submissions]
+        answers = self._run("add", *(argument for each in named for argument in _arguments(*each)))
+        return [_outcome(*each, self.rules, answer) for each, answer in zip(named, answers, strict=True)]
 
     def _require_memory(self) -> None:
         if self.memory_share() > MEMORY_SHARE:
@@ -124,33 +125,78 @@ def _quota_exceeded(which: str, wait_ms: int, rules: Rules) -> QuotaExceeded:
     return error
 
 
-def _outcome(request: Request, options: Options, rules: Rules, reply: Any) -> Submitted | ChefError:
-    try:
-        return _taken(request, options, rules, reply)
-    except (IdempotencyConflict, QueueFull, QuotaExceeded) as error:
-        return error
-
-
-def _taken(request: Request, options: Options, rules: Rules, reply: Any) -> Submitted:
-    """What lua/add.lua answered. Raises as submit does."""
+def _outcome(request: Request, options: Options, job_id: str, rules: Rules, reply: Any) -> Submitted | ChefError:
+    """What became of one submission, as lua/add.lua answered."""
     outcome, answer, taken = reply
-    rated = taken_of(options.rates, taken)
-    if outcome == b"quota":
-        raise _quota_exceeded(answer[0].decode(), answer[1], rules)
-    if outcome == b"conflict":
-        raise IdempotencyConflict(f"the idempotency key belongs to {answer.decode()}, which had another body")
-    if outcome == b"full":
-        raise QueueFull(f"{answer} jobs wait in the queue {QUEUES[request.type]}, which is its bound")
-    if outcome == b"draining":
-        reason = answer.decode().partition("|")[2]
-        raise QueueFull(f"the queue {QUEUES[request.type]} takes no new jobs: {reason or 'it is being drained'}")
-    return Submitted(job_from_reply(answer), outcome == b"new", rated)
+    try:
+        rated = taken_of(options.rates, taken)
+    except RateLimited as error:
+        return error
+    if outcome == b"new":
+        return Submitted(_new_job(request, options, job_id, answer), created=True, taken=rated)
+    if outcome in (b"again", b"known"):
+        return Submitted(job_from_reply(answer), outcome == b"again", rated)
+    return _refusal(outcome.decode(), answer, QUEUES[request.type], rules)
 
 
-def _arguments(request: Request, options: Options) -> list[str | int | bytes]:
-    """What lua/add.lua is told of one job."""
+def _refusal(outcome: str, answer: Any, queue: str, rules: Rules) -> ChefError:
+    """Why a submission was not taken in."""
+    if outcome == "quota":
+        return _quota_exceeded(answer[0].decode(), answer[1], rules)
+    if outcome == "conflict":
+        return IdempotencyConflict(f"the idempotency key belongs to {answer.decode()}, which had another body")
+    if outcome == "full":
+        return QueueFull(f"{answer} jobs wait in the queue {queue}, which is its bound")
+    reason = answer.decode().partition("|")[2]
+    return QueueFull(f"the queue {queue} takes no new jobs: {reason or 'it is being drained'}")
+
+
+def _new_job(request: Request, options: Options, job_id: str, added: Sequence[Any]) -> Job:
+    """The record of a job that has just been taken in; `added` are the fields that only the script knows."""
+    pairs = iter(added)
+    moments: dict[str, Any] = {name.decode(): int(number) for name, number in zip(pairs, pairs, strict=True)}
+    return Job(
+        id=job_id,
+        type=request.type,
+        status=Status.PENDING,
+        priority=request.priority,
+        chat_id=request.chat_id,
+        tags=options.tags,
+        metadata=options.metadata,
+        retry=options.retry,
+        webhook=options.webhook,
+        replay_of=options.replay_of,
+        tenant=options.tenant,
+        trace=options.trace,
+        **moments,
+    )
+
+
+def _arguments(request: Request, options: Options, job_id: str) -> list[str | int | bytes]:
+    """What lua/add.lua is told of one job; the record's fields come last, the first five of them in this order."""
+    fields: list[str | int] = [
+        "queue", QUEUES[request.type],
+        "type", request.type.value,
+        "priority", request.priority,
+        "chat_id", request.chat_id,
+        "tenant", options.tenant,
+    ]  # fmt: skip
+    if request.asks:
+        fields += "asks", " ".join(request.asks)
+    if options.tags:
+        fields += "tags", json.dumps(options.tags)
+    if options.metadata:
+        fields += "metadata", json.dumps(options.metadata)
+    if options.retry:
+        fields += "retry", json.dumps(options.retry.to_json())
+    if options.webhook is not None:
+        fields += "webhook", json.dumps(options.webhook)
+    if options.trace:
+        fields += "trace", options.trace
+    if options.replay_of:
+        fields += "replay_of", options.replay_of
     arguments = [
-        options.job_id or new_id(),
+        job_id,
         request.to_bytes(),
         options.idempotency_key,
         options.body_hash,
@@ -160,32 +206,6 @@ def _arguments(request: Request, options: Options) -> list[str | int | bytes]:
         options.expires_in_ms,
         "1" if options.supersede else "",
         rates_argument(options.rates),
-        *_fields(request, options),
+        *fields,
     ]
     return [len(arguments), *arguments]
-
-
-def _fields(request: Request, options: Options) -> list[str | int]:
-    """The record of a new job; lua/add.lua relies on the order of the first five."""
-    fields: dict[str, str | int] = {
-        "queue": QUEUES[request.type],
-        "type": request.type,
-        "priority": request.priority,
-        "chat_id": request.chat_id,
-        "tenant": options.tenant,
-    }
-    if request.asks:
-        fields["asks"] = " ".join(request.asks)
-    if options.tags:
-        fields["tags"] = json.dumps(options.tags)
-    if options.metadata:
-        fields["metadata"] = json.dumps(options.metadata)
-    if options.retry:
-        fields["retry"] = json.dumps(options.retry.to_json())
-    if options.webhook is not None:
-        fields["webhook"] = json.dumps(options.webhook)
-    if options.trace:
-        fields["trace"] = options.trace
-    if options.replay_of:
-        fields["replay_of"] = options.replay_of
-    return [item for pair in fields.items() for item in pair]

@@ -21,7 +21,7 @@ from store.values import Rules
 
 LUA = Path(__file__).parent.parent / "lua"
 #: Files that stand before every move, in this order.
-SHARED = ("keys", "index", "common", "due", "line")
+SHARED = ("keys", "writes", "index", "common", "due", "line")
 #: The longest time a call may block on the server, and what the network may add to it.
 LONGEST_BLOCK_S = 5.0
 ANSWER_S = 2.0
@@ -138,10 +138,30 @@ def _scripts(prefix: str, constants: dict[str, Any]) -> dict[str, str]:
         "QUEUES": list(QUEUE_NAMES),
         **constants,
     }
-    head = "\n".join(f"local {name} = {_lua(value)}" for name, value in table.items())
-    shared = [(LUA / f"{name}.lua").read_text() for name in SHARED]
+    head = [f"local {name} = {_lua(value)}\n" for name, value in table.items()]
+    shared = "".join([*head, *((LUA / f"{name}.lua").read_text() for name in SHARED)])
     moves = [path for path in sorted(LUA.glob("*.lua")) if path.stem not in SHARED]
-    return {path.stem: "\n".join([head, *shared, path.read_text()]) for path in moves}
+    return {path.stem: _wanted(shared, path.read_text()) + path.read_text() for path in moves}
+
+
+def _wanted(shared: str, move: str) -> str:
+    """Of the shared definitions those that a move uses, itself or through others.
+
+    A script is carried out from its first line at every call: all of them cost 20 µs, more than most moves need.
+    """
+    words = _words(move)
+    kept: list[str] = []
+    for definition in reversed(re.split(r"^(?=local )", shared, flags=re.MULTILINE)):
+        names = re.match(r"local (?:function )?(\w+)", definition)
+        if names and names[1] in words:
+            kept.append(definition)
+            words |= _words(definition)
+    return "".join(reversed(kept))
+
+
+def _words(lua: str) -> set[str]:
+    """All names in a text, and words in its strings; none of its comments."""
+    return set(re.findall(r"\w+", re.sub(r"--.*", "", lua)))
 
 
 def _lua(value: Any) -> str:
