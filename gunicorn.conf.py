@@ -6,7 +6,7 @@ import signal
 
 import logs
 from api.reload import prepare
-from api.server import ApiWorker, head_arrived
+from api.server import ApiWorker
 from config import load_or_exit
 
 settings = load_or_exit()
@@ -51,7 +51,6 @@ control_socket_disable = True
 
 #: Threads, with a deadline for the arrival of requests (see server.py).
 worker_class = ApiWorker
-pre_request = head_arrived
 #: At SIGHUP what is there now is loaded by a process of its own first.
 when_ready = prepare
 

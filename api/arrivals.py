@@ -29,14 +29,19 @@ class State(Enum):
 
 
 class Arrival:
-    """The bytes of one request; `began` and `fed` are when the first and the last of them came (monotonic s)."""
+    """The bytes of one request; `began` and `fed` are when the first and the last of them came (monotonic s).
+
+    `head_bytes` and `body_bytes` are how long its parts are, as far as its head has come and can be told from it.
+    """
 
     def __init__(self, data: bytes = b"") -> None:
         """`data` is what came with the request before."""
         self.data = bytearray()
         self.state = State.HEAD
         self.began = self.fed = time.monotonic()
-        self._needed = 0
+        self.head_bytes = self.body_bytes = 0
+        #: For the server: whether these bytes count as waiting.
+        self.is_held = False
         if data:
             self.feed(data)
 
@@ -52,13 +57,20 @@ class Arrival:
                 self._read_head(bytes(self.data[: end + 2]), end + len(_HEAD_END))
             elif len(self.data) > MAX_HEAD_BYTES:
                 self.state = State.READY
-        if self.state is State.BODY and len(self.data) >= self._needed:
+        if self.state is State.BODY and len(self.data) >= self.head_bytes + self.body_bytes:
             self.state = State.READY
         return self.state
+
+    def parts(self) -> tuple[bytes, bytes, bytes]:
+        """Head, body, and what came after them; without a whole body all is head."""
+        if self.state is not State.READY or not self.head_bytes:
+            return bytes(self.data), b"", b""
+        end = self.head_bytes + self.body_bytes
+        with memoryview(self.data) as data:
+            return bytes(data[: self.head_bytes]), bytes(data[self.head_bytes : end]), bytes(data[end:])
 
     def _read_head(self, head: bytes, length: int) -> None:
         self.began = self.fed  # from here on it is the body that is waited for
         declared = _LENGTH.search(head)
-        body = int(declared[1]) if declared else 0
-        self._needed = length + body
-        self.state = State.LONG if body > MAX_BODY_BYTES or _BY_THREAD.search(head) else State.BODY
+        self.head_bytes, self.body_bytes = length, int(declared[1]) if declared else 0
+        self.state = State.LONG if self.body_bytes > MAX_BODY_BYTES or _BY_THREAD.search(head) else State.BODY

@@ -1,24 +1,25 @@
-"""How the API is served: gunicorn's threads, which get requests that have arrived, and deadlines for the arrival."""
+"""How the API is served: gunicorn's parser and loop, threads of our own, and deadlines for what arrives."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import http
+import io
 import json
 import select
-import selectors
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 from gunicorn import util
+from gunicorn.http import wsgi
 from gunicorn.workers import gthread
 
 from api.arrivals import Arrival, State
+from api.crew import Crew
 from api.handover import AT_STOP, HandedOver
 
 #: How long a request's head, and then all of it, may take to arrive (s): 10 MB at 3 Mbit/s.
@@ -31,7 +32,7 @@ FIRST_BYTE_SECONDS = 10.0
 SWEEP_SECONDS = 0.25
 #: How much a process holds of requests that are still arriving; whoever goes beyond it is cut off.
 MAX_GATHERED_BYTES = 64 << 20
-RECEIVE_BYTES = 64 << 10
+RECEIVE_BYTES = 256 << 10
 #: One thread in so many may be reading a long body.
 LONG_SHARE = 4
 #: How long gunicorn reads on after an answer to use the connection again (s); its own 5 s would hold a thread.
@@ -51,22 +52,21 @@ class ReadDeadline:
         self._thread: threading.Thread | None = None
         self._begin = threading.Lock()
 
-    @contextlib.contextmanager
-    def over(self, connection: socket.socket, seconds: float) -> Iterator[None]:
-        """Watch `connection` for as long as the block runs."""
+    def set(self, connection: socket.socket, seconds: float) -> None:
+        """Give a connection `seconds` from now."""
+        self._due[connection] = time.monotonic() + seconds
+        if self._thread is None:
+            self._start()
+
+    def forget(self, connection: socket.socket) -> None:
+        """Nothing more is to be read from this connection now."""
+        self._due.pop(connection, None)
+
+    def _start(self) -> None:
         with self._begin:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="read-deadline", daemon=True)
                 self._thread.start()
-        self.set(connection, seconds)
-        try:
-            yield
-        finally:
-            self._due.pop(connection, None)
-
-    def set(self, connection: socket.socket, seconds: float) -> None:
-        """Give a watched connection `seconds` from now."""
-        self._due[connection] = time.monotonic() + seconds
 
     def _watch(self) -> None:
         while True:
@@ -74,6 +74,33 @@ class ReadDeadline:
             for connection, due in self._due.copy().items():
                 if due < time.monotonic():
                     stop_receiving(connection)
+
+
+class Answer(wsgi.Response):
+    """gunicorn's answer, whose head is sent together with the first part of its body."""
+
+    _head = b""
+    headers_sent: bool
+
+    def send_headers(self) -> None:
+        """Make the head ready."""
+        if not self.headers_sent:
+            lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
+            self._head = "".join(lines).encode("latin-1")
+            self.headers_sent = True
+
+    def _emit_body(self, data: bytes) -> None:
+        self._send(b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+
+    def close(self) -> None:
+        """Send what is left: the head of an answer without a body, the end of one in chunks."""
+        self.send_headers()
+        if self.chunked or self._head:
+            self._send(b"0\r\n\r\n" if self.chunked else b"")
+
+    def _send(self, data: bytes) -> None:
+        head, self._head = self._head, b""
+        self.sock.sendall(head + data if head else data)
 
 
 def stop_receiving(connection: socket.socket) -> None:
@@ -90,169 +117,224 @@ def is_shut(connection: socket.socket) -> bool:
 
 
 class ApiWorker(gthread.ThreadWorker):
-    """Threads that get requests when they are there; until then one loop gathers all that are on their way.
+    """A crew of threads, each of which receives, parses, handles and answers requests by itself (see crew.py).
 
-    So clients that stall hold memory, a little, and no thread. Long bodies, and those whose end cannot be seen from the
-    head, are read by threads, of which they get a share: `long_at_once`. Connections that are handed over leave them.
+    Requests that are still arriving hold memory, a little, and no thread. Long bodies, and those whose end cannot be
+    seen from the head, are read by threads, of which they get a share: `long_at_once`. Connections that are handed over
+    leave them. gunicorn's own loop accepts connections, and ends what takes too long.
     """
 
     deadline = ReadDeadline()
+    tpool: Crew
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._arriving: dict[Any, Arrival] = {}
-        self._gathered_bytes = 0
         self._swept = 0.0
+        self._idle_until = float("inf")
+        self._arriving = threading.Lock()
+        self._gathered_bytes = 0
         self._long: set[Any] = set()
         self._long_waiting: deque[Any] = deque()
         self._long_at_once = max(1, self.cfg.threads // LONG_SHARE)
 
-    def enqueue_req(self, conn: Any) -> None:
-        """Gather a connection's next request; the pool gets it when it is there. Runs in the loop's thread."""
-        if self.cfg.is_ssl:  # gathering would need the handshake done; TLS is the proxy's
-            super().enqueue_req(conn)
-            return
-        conn.init()
-        conn.sock.setblocking(False)
-        arrival = Arrival(conn.parser.unreader.take_buffered())
-        self._arriving[conn] = arrival
-        self._gathered_bytes += len(arrival.data)
-        if arrival.data:
-            self._pass_on(conn, arrival)
-        else:
-            self._receive(conn, conn.sock)
-        if conn in self._arriving and conn not in self._long_waiting:  # most requests are there by now
-            self.poller.register(conn.sock, selectors.EVENT_READ, functools.partial(self._receive, conn))
+    def get_thread_pool(self) -> Crew:
+        """The crew; gunicorn asks for it in the forked process."""
+        if self.cfg.is_ssl:
+            raise RuntimeError("TLS is the business of the proxy in front of this service.")
+        return Crew(self.cfg.threads, self._receive)
 
-    def _receive(self, conn: Any, sock: socket.socket) -> None:
-        arrival = self._arriving[conn]
+    # --- arrival ------------------------------------------------------------------------------------------------------
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Wait for the first request of a new connection. Runs in the loop's thread."""
+        conn.init()
+        conn.patience = FIRST_BYTE_SECONDS
+        conn.arrival = Arrival()
+        self.tpool.watch(conn)
+
+    def _receive(self, conn: Any) -> None:
+        """Something has come: serve the request if that was all of it, else wait for more."""
+        arrival = conn.arrival
+        self._let_go(arrival)
+        conn.sock.setblocking(False)
         try:
-            data = sock.recv(RECEIVE_BYTES)
+            data = conn.sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
+            self._wait(conn)
             return
         except OSError:
-            self._drop(conn)
-            return
-        if not data:  # a request cut short is for the parser to refuse
-            self._start(conn) if arrival.data else self._drop(conn)
-            return
-        self._gathered_bytes += len(data)
-        arrival.feed(data)
-        if self._gathered_bytes > MAX_GATHERED_BYTES and arrival.state is not State.READY:
-            self._drop(conn)
+            data, arrival = b"", Arrival()
+        if data:
+            arrival.feed(data)
+            self._pass_on(conn)
+        elif arrival.data:  # a request cut short is for the parser to refuse
+            self._serve(conn)
         else:
-            self._pass_on(conn, arrival)
+            self._close(conn)
 
-    def _pass_on(self, conn: Any, arrival: Arrival) -> None:
-        if arrival.state is State.READY:
-            self._start(conn)
-        elif arrival.state is State.LONG:
-            self._wait_for_share(conn)
+    def _pass_on(self, conn: Any) -> None:
+        """Serve what is complete, as many requests as came together."""
+        while conn.arrival.state is State.READY:
+            if not self._serve(conn):
+                return
+        if conn.arrival.state is State.LONG:
+            self._serve_long(conn)
+        else:
+            self._wait(conn)
 
-    def _wait_for_share(self, conn: Any) -> None:
-        if len(self._long) < self._long_at_once:
+    def _wait(self, conn: Any) -> None:
+        """Leave a connection to the crew until more comes, if there is memory for what did."""
+        with self._arriving:
+            conn.arrival.is_held = bool(conn.arrival.data)
+            self._gathered_bytes += len(conn.arrival.data)
+        if conn.arrival.data and self._gathered_bytes > MAX_GATHERED_BYTES:
+            self._let_go(conn.arrival)
+            self._close(conn)
+        else:
+            self.tpool.watch(conn)
+
+    def _let_go(self, arrival: Arrival) -> None:
+        """What arrived so far is with a thread now."""
+        if arrival.is_held:
+            with self._arriving:
+                self._gathered_bytes -= len(arrival.data)
+            arrival.is_held = False
+
+    def _serve_long(self, conn: Any) -> None:
+        """Serve a long body if it has a share, and then those who waited for one."""
+        with self._arriving:
+            if len(self._long) >= self._long_at_once:
+                self._long_waiting.append(conn)  # nothing more of it is read until there is a thread for it
+                return
             self._long.add(conn)
-            self._start(conn)
-        else:
-            self._stop_listening(conn)  # nothing more of it is read until there is a thread for it
-            self._long_waiting.append(conn)
+        while conn:
+            if self._serve(conn):
+                self._pass_on(conn)
+            with self._arriving:
+                self._long.discard(conn)
+                conn = self._long_waiting.popleft() if self._long_waiting else None
+                if conn:
+                    self._long.add(conn)
 
-    def _start(self, conn: Any) -> None:
-        """Give what was gathered to the pool."""
-        arrival = self._forget(conn)
-        conn.parser.unreader.unread(bytes(arrival.data))
-        conn.data_ready = True
-        super().enqueue_req(conn)
+    # --- requests -----------------------------------------------------------------------------------------------------
 
-    def _drop(self, conn: Any) -> None:
-        self._forget(conn)
+    def _serve(self, conn: Any) -> bool:
+        """Answer one request; True if the connection goes on, with what has arrived of its next one."""
+        head, conn.body, conn.ahead = conn.arrival.parts()
+        conn.parser.unreader.unread(head)
+        conn.sock.setblocking(True)
+        self.deadline.set(conn.sock, HEAD_SECONDS)
+        try:
+            reusable = self.handle(conn)
+        except HandedOver as handed:
+            self.tpool.forget(conn)
+            handed.take(conn.sock, functools.partial(self.method_queue.defer, self._closed))
+            return False
+        finally:
+            self.deadline.forget(conn.sock)
+        if reusable:
+            conn.patience = self.cfg.keepalive
+            conn.arrival = Arrival(conn.parser.unreader.take_buffered() + conn.ahead)
+            return True
+        stop_receiving(conn.sock)  # gunicorn would wait up to 2 s for the client to close
+        self._close(conn, graceful=True)
+        return False
+
+    def handle_request(self, req: Any, conn: Any) -> bool:
+        """Let the application answer; True if the connection can be used again. Whatever is raised ends it."""
+        self._bring_body(req, conn)
+        answer, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg, Answer)
+        environ["wsgi.multithread"] = True
+        if not self.alive or len(self.tpool) >= self.max_keepalived:
+            answer.force_close()
+        blocks = self.wsgi(environ, answer.start_response)
+        try:
+            for block in blocks:
+                answer.write(block)
+            answer.close()
+        except Exception:
+            if not answer.headers_sent:
+                raise
+            self.log.exception("an answer broke off")  # a second one on the same connection would be nonsense
+            return False
+        finally:
+            if hasattr(blocks, "close"):
+                blocks.close()
+        return not answer.should_close()
+
+    def _bring_body(self, req: Any, conn: Any) -> None:
+        """Let the application read the body: from memory if the parser agrees about what it is, else as it comes."""
+        length = getattr(req.body.reader, "length", None)
+        left = conn.parser.unreader.take_buffered()
+        if not left and length == len(conn.body):
+            self.deadline.forget(conn.sock)
+            req.body = io.BytesIO(conn.body)
+            return
+        self.deadline.set(conn.sock, READ_SECONDS)
+        conn.parser.unreader.unread(left + conn.body + conn.ahead)
+        conn.ahead = b""
+
+    def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
+        if keepalive and isinstance(conn.parser.mesg.body, io.BytesIO):
+            return True
+        # Data that arrives after the receiving side was shut can be read all the same: a body that came late would be
+        # taken for the next request.
+        return bool(super()._keepalive_after(conn, keepalive and not is_shut(conn.sock)))
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def _close(self, conn: Any, *, graceful: bool = False) -> None:
+        conn.close(graceful=graceful)
+        self.method_queue.defer(self._closed)
+
+    def _closed(self) -> None:
+        """Runs in the loop's thread."""
         self.nr_conns -= 1
-        conn.close()
-
-    def _forget(self, conn: Any) -> Arrival:
-        arrival = self._arriving.pop(conn)
-        self._gathered_bytes -= len(arrival.data)
-        self._stop_listening(conn)
-        return arrival
-
-    def _stop_listening(self, conn: Any) -> None:
-        with contextlib.suppress(KeyError, ValueError):
-            self.poller.unregister(conn.sock)
-
-    def finish_request(self, conn: Any, fs: Any) -> None:
-        """A thread is done with a connection; one that is elsewhere now still counts. Runs in the loop's thread."""
-        self._long.discard(conn)
-        if fs.cancelled() or fs.exception() or not isinstance(fs.result(), HandedOver):
-            super().finish_request(conn, fs)
-        while self._long_waiting and len(self._long) < self._long_at_once:
-            waiting = self._long_waiting.popleft()
-            if waiting in self._arriving:
-                self._long.add(waiting)
-                self._start(waiting)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """One turn of the loop."""
-        super().wait_for_and_dispatch_events(min(timeout, SWEEP_SECONDS) if self._arriving else timeout)
+        super().wait_for_and_dispatch_events(min(timeout, SWEEP_SECONDS) if len(self.tpool) else timeout)
 
     def murder_pending(self) -> None:
-        """End what took too long to arrive. The loop calls this at every turn."""
+        """End what takes too long to arrive, and idle connections. The loop calls this at every turn."""
         now = time.monotonic()
         if now - self._swept < SWEEP_SECONDS:
             return
         self._swept = now
-        for conn, arrival in list(self._arriving.items()):
-            if not arrival.data and not self.alive:
-                self._drop(conn)
-            elif _is_late(arrival, now):
-                self._give_up(conn, arrival)
+        for conn in self.tpool.watched():
+            if self._is_late(conn, now):
+                self._give_up(conn)
+        with self._arriving:
+            late = [conn for conn in self._long_waiting if self._is_late(conn, now)]
+            for conn in late:
+                self._long_waiting.remove(conn)
+        for conn in late:
+            self._close(conn)
 
-    def _give_up(self, conn: Any, arrival: Arrival) -> None:
-        if arrival.state is State.BODY:
-            stop_receiving(conn.sock)  # the thread finds the end of the body, and says so
-            self._start(conn)
-        else:
-            self._drop(conn)
+    def _is_late(self, conn: Any, now: float) -> bool:
+        arrival = conn.arrival
+        waits, is_silent_for = now - arrival.began, now - arrival.fed
+        if not arrival.data:
+            return bool(waits > conn.patience or now > self._idle_until)
+        if arrival.state is State.HEAD:
+            return bool(waits > HEAD_SECONDS)
+        return bool(waits > READ_SECONDS or (arrival.state is State.BODY and is_silent_for > STALL_SECONDS))
 
-    def handle(self, conn: Any) -> Any:
-        """Serve one request of a connection, or let go of it if its answer goes on elsewhere."""
-        try:
-            with self.deadline.over(conn.sock, HEAD_SECONDS):
-                reusable = super().handle(conn)
-        except HandedOver as handed:
-            handed.take(conn.sock, functools.partial(self.method_queue.defer, self._closed_elsewhere))
-            return handed
-        if reusable is False:
-            # gunicorn waits up to 2 s for the client to close, on the one thread that accepts all connections.
-            stop_receiving(conn.sock)
-        return reusable
+    def _give_up(self, conn: Any) -> None:
+        if conn.arrival.state is State.BODY:
+            stop_receiving(conn.sock)  # a thread is told, finds the end of the body, and says so
+        elif self.tpool.take(conn):
+            self._let_go(conn.arrival)
+            self._close(conn)
 
-    def _keepalive_after(self, conn: Any, keepalive: bool) -> Any:
-        # Data that arrives after the receiving side was shut can be read all the same: a body that came late would be
-        # taken for the next request.
-        return super()._keepalive_after(conn, keepalive and not is_shut(conn.sock))
+    def _cap_keepalive(self, deadline: float) -> None:
+        self._idle_until = deadline
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: what would go on for long ends now."""
         for stop in AT_STOP:
             stop()
         super().handle_exit(sig, frame)
-
-    def _closed_elsewhere(self) -> None:
-        self.nr_conns -= 1
-
-
-def _is_late(arrival: Arrival, now: float) -> bool:
-    waits, is_silent_for = now - arrival.began, now - arrival.fed
-    if not arrival.data:
-        return waits > FIRST_BYTE_SECONDS
-    if arrival.state is State.HEAD:
-        return waits > HEAD_SECONDS
-    return waits > READ_SECONDS or (arrival.state is State.BODY and is_silent_for > STALL_SECONDS)
-
-
-def head_arrived(worker: ApiWorker, request: Any) -> None:
-    """Gunicorn's pre_request hook: now the body has its time."""
-    worker.deadline.set(request.unreader.sock, READ_SECONDS)
 
 
 def write_problem(connection: socket.socket, status: int, _reason: str, _detail: str) -> None:

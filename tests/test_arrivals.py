@@ -46,3 +46,18 @@ def test_what_came_with_the_request_before() -> None:
     """A request that came with the one before it needs no further bytes."""
     assert Arrival(b"GET / HTTP/1.1\r\n\r\n").state is State.READY
     assert Arrival(b"GET / HT").state is State.HEAD
+
+
+@pytest.mark.parametrize(
+    ("data", "parts"),
+    [
+        (HEAD + b"Content-Length: 3\r\n\r\nabcGET", (HEAD + b"Content-Length: 3\r\n\r\n", b"abc", b"GET")),
+        (b"GET / HTTP/1.1\r\n\r\n", (b"GET / HTTP/1.1\r\n\r\n", b"", b"")),
+        (HEAD + b"Content-Length: 3\r\n\r\nab", (HEAD + b"Content-Length: 3\r\n\r\nab", b"", b"")),
+        (b"a" * (MAX_HEAD_BYTES + 1), (b"a" * (MAX_HEAD_BYTES + 1), b"", b"")),
+    ],
+    ids=["all and more", "no body", "cut short", "no end of a head"],
+)
+def test_parts(data: bytes, parts: tuple[bytes, bytes, bytes]) -> None:
+    """What has arrived whole comes apart; of anything else all is for the parser."""
+    assert Arrival(data).parts() == parts
