@@ -268,6 +268,8 @@ def _end(tally: Tally, guard: Guard, origins: Origins) -> None:
     tally.observe("http_request_seconds", seconds, method, route)
     told = {"http.route": route, "http.response.status_code": response.status_code}
     traced = spans.end(f"{method} {route}", told, "" if response.status_code < 500 else response.status_line)
+    if not log.isEnabledFor(logging.INFO):
+        return
     event = {
         "method": request.method,
         "path": request.environ["bottle.raw_path"][:500],
@@ -281,7 +283,7 @@ def _end(tally: Tally, guard: Guard, origins: Origins) -> None:
 
 
 def _add_headers() -> None:
+    given = response.headers.dict
     for name, value in wire.SECURITY_HEADERS:
-        if name not in response:
-            response.set_header(name, value)
+        given.setdefault(name, [value])
     response.set_header("X-Request-Id", request.environ["chef.request_id"])

@@ -301,7 +301,7 @@ def option_mistakes(submission: Submission, bounds: Bounds) -> Iterator[Mistake]
         unknown = [name for name in submission.retry.on if name not in RETRIED]
         if unknown:
             yield Mistake("#/retry/on", f"on must be {RetryWish.model_fields['on'].description}.")
-    if len(json.dumps(submission.metadata)) > MAX_METADATA_BYTES:
+    if submission.metadata and len(json.dumps(submission.metadata)) > MAX_METADATA_BYTES:
         yield Mistake("#/metadata", f"metadata must be {Submission.model_fields['metadata'].description}.")
     if submission.supersede and not submission.data.chat_id:
         yield Mistake("#/supersede", "supersede needs a chatId: it cancels the older jobs of the same chat.")

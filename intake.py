@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -108,7 +107,7 @@ def _tree(data: JobData, bounds: Bounds, bring: Bring | None, attached: bool) ->
     """The project's files: those of the source with those of the body put in. Raises InvalidRequest."""
     source = origins.named(iter((data.upload_id, data.snapshot_url, data.from_job)), attached)
     packages = {name: packages for name, _, packages in sections(data.dependencies) if packages}
-    own = dataclasses.replace(Tree.from_json(data.project_files), dependencies=packages)
+    own = Tree.from_json(data.project_files, packages)
     if source is None:
         return own
     if bring is None:

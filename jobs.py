@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
+import compact
 from calls import Call, Package, Quota
 from events import Delivery, Endpoint
 from neighbours import known
@@ -198,9 +199,10 @@ class Request:
         """As the store keeps it: UTF-8 JSON."""
         # What is as usual is left out: an older release has no name for some of it. asdict would copy every file.
         values = {name: getattr(self, name) for name in ("type", "files", *self.asks) if "." not in name}
-        if self.call:
-            values["call"] = self.call.to_json()
-        return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+        if self.call is None:
+            return compact.dumps(values)
+        # What a call is given may hold numbers beyond a double's range, which only this module keeps.
+        return json.dumps(values | {"call": self.call.to_json()}, ensure_ascii=False, separators=(",", ":")).encode()
 
     @classmethod
     def known_of(cls, stored: bytes) -> Request:
@@ -427,7 +429,7 @@ def iso(moment_ms: int) -> str | None:
     """Unix milliseconds as ISO-8601 UTC with milliseconds, or None for 0."""
     if not moment_ms:
         return None
-    return datetime.fromtimestamp(moment_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment_ms % 1000:03d}Z"
+    return f"{datetime.fromtimestamp(moment_ms // 1000, UTC).isoformat()[:19]}.{moment_ms % 1000:03d}Z"
 
 
 #: How long an id is: job- and 32 hexadecimal digits.

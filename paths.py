@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 MAX_PATH_BYTES = 1_024
@@ -20,6 +21,7 @@ _SEGMENT_FAULTS = {
 }
 
 
+@functools.lru_cache(maxsize=4_096)  # generated projects have most of their paths in common
 def path_fault(path: str) -> str | None:
     """What keeps `path` from being a canonical relative POSIX path of a project's file; None if nothing does."""
     if not path:

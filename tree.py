@@ -47,14 +47,13 @@ class Tree:
         return tree
 
     @classmethod
-    def from_json(cls, files: Mapping[str, Any]) -> Tree:
+    def from_json(cls, files: Mapping[str, Any], dependencies: dict[str, dict[str, str]] | None = None) -> Tree:
         """The tree of a `projectFiles` without content_fault()s."""
-        contents = {
-            path: base64.b64decode(value["content"]) for path, value in files.items() if isinstance(value, dict)
-        }
-        decoded = cls.of(contents)
         texts = {path: value for path, value in files.items() if isinstance(value, str)}
-        return cls(texts | decoded.files, decoded.binary)
+        if len(texts) == len(files):
+            return cls(texts, {}, dependencies or {})
+        decoded = cls.of({path: base64.b64decode(files[path]["content"]) for path in files.keys() - texts.keys()})
+        return cls(texts | decoded.files, decoded.binary, dependencies or {})
 
     @property
     def paths(self) -> set[str]:
@@ -108,7 +107,7 @@ def file_mistakes(here: str, files: Mapping[str, Any], room: Room) -> Iterator[M
     for path, fault in faults.items():
         yield Mistake(f"{here}/{token(path)}", f"The path {fault}.")
     for path, content in files.items():
-        if fault := content_fault(content):
+        if not isinstance(content, str) and (fault := content_fault(content)):
             yield Mistake(f"{here}/{token(path)}", fault)
     yield from clashes(here, (path for path in files if path not in faults))
     total = sum(map(content_length, files.values()))

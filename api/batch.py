@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import compact
 import intake
 from api.answers import created, problem_document
 from errors import ChefError, InvalidRequest, Mistake, StoreUnavailable
@@ -38,16 +38,18 @@ def submissions(body: bytes) -> list[Any]:
 def submit(
     listed: list[Any],
     check: Callable[[dict[str, Any]], Checked],
-    identify: Callable[[Options, str], Options],
+    own: Mapping[str, str],
+    identity: Callable[[str], dict[str, str]],
     submit_all: SubmitAll,
 ) -> list[dict[str, Any]]:
     """Take in what is right, in one step, and say what became of each, in order.
 
-    `identify` puts into the options what tells a submission, by its digest, from others.
+    `own` are the fields of Options that all of them share; `identity` makes of a submission's digest those that tell it
+    from others.
     """
     checked = [_checked(document, check) for document in listed]
     good = [
-        (wanted[0], identify(wanted[1], _digest(document)))
+        (wanted[0], replace(wanted[1], **own, **identity(_digest(document))))  # type: ignore[arg-type]
         for wanted, document in zip(checked, listed, strict=True)
         if not isinstance(wanted, ChefError)
     ]
@@ -55,10 +57,10 @@ def submit(
     return [_result(each if isinstance(each, ChefError) else next(taken)) for each in checked]
 
 
-def keyed(options: Options, key: str, digest: str) -> Options:
+def keyed(key: str, digest: str) -> dict[str, str]:
     """Under the batch's key: the same submission with the same key is the same job."""
     # No caller has such a key: an HTTP header holds no line break.
-    return replace(options, idempotency_key=f"{key}\n{digest}", body_hash=digest)
+    return {"idempotency_key": f"{key}\n{digest}", "body_hash": digest}
 
 
 def _checked(document: Any, check: Callable[[dict[str, Any]], Checked]) -> Checked | ChefError:
@@ -73,7 +75,7 @@ def _checked(document: Any, check: Callable[[dict[str, Any]], Checked]) -> Check
 
 
 def _digest(document: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(compact.canonical(document)).hexdigest()
 
 
 def _result(outcome: Submitted | ChefError) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Iterable
 from urllib.parse import quote
 
@@ -20,12 +21,15 @@ from api.watch import Watch
 from artifacts import Shelf
 from config import Settings
 from earlier import Earlier
-from errors import ArtifactNotFound, ChefError, DiskLow
+from errors import ArtifactNotFound, DiskLow
 from inbox import Inbox
 from jobs import Artifact, Job, Request, Status, iso
 from neighbours import known
 from store import Store, Submitted
 from submission import Options
+
+#: How long room on the disk that was seen counts (s).
+ROOM_SEEN_S = 0.5
 
 Submit = Callable[[Request, Options], Submitted]
 
@@ -52,6 +56,7 @@ class Jobs:
             Earlier(store, shelf),
             self._require_room,
         )
+        self._room_seen = float("-inf")
         self._watch = watch
         self._logs = joblog.JobLogs(store)
 
@@ -63,7 +68,7 @@ class Jobs:
         bring = self.sending.bring if sent.attached is None else lambda _: sent.attached
         wanted, options = intake.parse(sent.body, self._bounds, bring, sent.attached is not None)
         with self._watch.place(seconds):
-            taken = self.submit(wanted, self._identified(options, sent.digest))
+            taken = self.submit(wanted, options, **self._identity(sent.digest))
             response.set_header("Location", f"/api/jobs/{taken.job.id}")
             shown = self._ended(taken.job.id, seconds).to_json() if seconds else created(taken.job)
         return json_answer(shown, 201 if taken.created else 200)
@@ -76,21 +81,19 @@ class Jobs:
         self._require_room()
         check = functools.partial(intake.check, bounds=self._bounds, bring=self.sending.bring)
         key = idempotency_key()
-        identify = self._identified if not key else lambda options, digest: batch.keyed(options, key, digest)
-        results = batch.submit(listed, check, identify, self._submit_all)
+        identity = functools.partial(batch.keyed, key) if key else self._identity
+        own = {"tenant": caller().owner, "trace": spans.place()}
+        results = batch.submit(listed, check, own, identity, self._store.submit_all)
         return json_answer({"results": results, "created": sum(each["httpStatus"] == 201 for each in results)})
 
-    def _submit_all(self, checked: list[batch.Checked]) -> list[Submitted | ChefError]:
-        owner, trace = caller().owner, spans.place()
-        return self._store.submit_all(
-            [(wanted, dataclasses.replace(each, tenant=owner, trace=trace)) for wanted, each in checked]
-        )
+    def submit(self, wanted: Request, options: Options, **identity: str) -> Submitted:
+        """Take a caller's job in, if there is room on the disk. Raises DiskLow, and what tasks.submit raises.
 
-    def submit(self, wanted: Request, options: Options) -> Submitted:
-        """Take a caller's job in, if there is room on the disk. Raises DiskLow, and what tasks.submit raises."""
+        `identity` are the fields of Options that tell this submission from others.
+        """
         self._require_room()
-        whose = dataclasses.replace(options, tenant=caller().owner, rates=meter.due(), trace=spans.place())
-        taken = self._submit(wanted, whose)
+        own: dict[str, Any] = {"tenant": caller().owner, "rates": meter.due(), "trace": spans.place(), **identity}
+        taken = self._submit(wanted, dataclasses.replace(options, **own))
         meter.tell(taken.taken)
         spans.note_job(taken.job.id)
         return taken
@@ -156,15 +159,16 @@ class Jobs:
 
     def _require_room(self) -> None:
         """Refuse new jobs before the disk is full: Redis ends when it cannot sync, and takes running jobs with it."""
-        if why := shortage(self._shelf.free_bytes(), self._min_free_disk):
-            raise DiskLow(why)
+        if time.monotonic() - self._room_seen > ROOM_SEEN_S:
+            if why := shortage(self._shelf.free_bytes(), self._min_free_disk):
+                raise DiskLow(why)
+            self._room_seen = time.monotonic()
 
-    def _identified(self, options: Options, digest: str) -> Options:
-        """With what tells this submission from others: the caller's key, or else the body's `digest`."""
-        key = idempotency_key()
-        if not key:
-            return dataclasses.replace(options, fingerprint=digest if self._same_request else "")
-        return dataclasses.replace(options, idempotency_key=key, body_hash=digest)
+    def _identity(self, digest: str) -> dict[str, str]:
+        """What tells this submission from others, as fields of Options: the caller's key, or else the body's digest."""
+        if key := idempotency_key():
+            return {"idempotency_key": key, "body_hash": digest}
+        return {"fingerprint": digest if self._same_request else ""}
 
     def _wait_seconds(self) -> int:
         asked = Query()

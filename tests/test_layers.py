@@ -28,6 +28,7 @@ HOMES = {
     "structlog": {"logs"},
     "multipart": {"api"},
     "lz4": {"snapshot"},
+    "orjson": {"compact"},
     "msgpack": {"snapshot"},
     "prometheus_client": {"api"},
     "opentelemetry": {"tracing"},

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from api import jobs
 from artifacts import Shelf
 from jobs import Conclusion, Reason, Result, Status
 from store import Store
@@ -277,6 +278,7 @@ def test_a_full_disk_takes_nothing_new(store: Store, shelf: Shelf, monkeypatch: 
     """With less room than the settings ask for, submissions are 503 and health is degraded; what is there stays."""
     api = client(store, shelf)
     location = api.post_json("/api/jobs", submission()).headers["Location"]
+    monkeypatch.setattr(jobs, "ROOM_SEEN_S", 0)
     monkeypatch.setattr(Shelf, "free_bytes", lambda _: 1 << 20)
 
     refused = api.post_json("/api/jobs", submission("other"), status=503)
