@@ -327,6 +327,8 @@ def sections(dependencies: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 def dependency_mistakes(dependencies: dict[str, Any]) -> Iterator[Mistake]:
     """Names and versions of packages, in both forms."""
+    if not dependencies:
+        return
     if len(dependencies) > MAX_PACKAGES:
         yield _too_many_packages("#/data/dependencies", dependencies)
         return
@@ -363,6 +365,8 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 def env_mistakes(env: dict[str, Any]) -> Iterator[Mistake]:
     """Names and values of variables, each and together."""
     here = "#/data/env"
+    if not env:
+        return
     if len(env) > MAX_VARIABLES:
         yield Mistake(here, f"env has {len(env):,} variables; at most {MAX_VARIABLES} are accepted.")
         return

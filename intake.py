@@ -106,7 +106,8 @@ def _request(submission: Submission, tree: Tree) -> Request:
 def _tree(data: JobData, bounds: Bounds, bring: Bring | None, attached: bool) -> Tree:
     """The project's files: those of the source with those of the body put in. Raises InvalidRequest."""
     source = origins.named(iter((data.upload_id, data.snapshot_url, data.from_job)), attached)
-    packages = {name: packages for name, _, packages in sections(data.dependencies) if packages}
+    named = sections(data.dependencies) if data.dependencies else ()
+    packages = {name: packages for name, _, packages in named if packages}
     own = Tree.from_json(data.project_files, packages)
     if source is None:
         return own
