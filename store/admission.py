@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -13,12 +14,15 @@ from store.connection import Connection, translated
 from store.rating import rates_argument, taken_of
 from store.reading import Reading
 from store.records import job_from_reply
+from store.together import Together
 from store.values import Rules, Submitted
 from submission import Options
 
 #: Share of the server's memory beyond which nothing new is taken in, so that what is inside can end.
 MEMORY_SHARE = 0.8
 MEMORY_SEEN_S = 1.0
+#: How many submissions share a call: it takes Redis 2 ms, or 10 with projects of 100 KB, and nobody else gets in.
+MOST_TOGETHER = 32
 
 
 class MemoryGauge(Connection):
@@ -38,7 +42,14 @@ class MemoryGauge(Connection):
 
 
 class Admission(MemoryGauge, Reading):
-    """Each way in is one script call: when it returns, the job is kept whole; when it raises, nothing is kept."""
+    """Each way in is one script call: when it returns, the job is kept whole; when it raises, nothing is kept.
+
+    Threads that submit while a call is under way share the next one.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._add: Together[list[Any], Any] = Together(self._add_all, MOST_TOGETHER)
 
     def add(self, request: Request) -> Job:
         """Take a job in without any options."""
@@ -53,7 +64,9 @@ class Admission(MemoryGauge, Reading):
             QuotaExceeded, RateLimited: The tenant, or the caller, has had as much as it may have.
             StoreUnavailable: Also when Redis has used four fifths of its memory.
         """
-        outcome = self.submit_all([(request, options)])[0]
+        self._require_memory()
+        job_id = options.job_id or new_id()
+        outcome = _outcome(request, options, job_id, self.rules, self._add(_arguments(request, options, job_id)))
         if isinstance(outcome, ChefError):
             raise outcome
         return outcome
@@ -62,8 +75,11 @@ class Admission(MemoryGauge, Reading):
         """Take several in, in one step; for each what submit returns or raises. StoreUnavailable is raised."""
         self._require_memory()
         named = [(request, options, options.job_id or new_id()) for request, options in submissions]
-        answers = self._run("add", *(argument for each in named for argument in _arguments(*each)))
+        answers = self._add_all([_arguments(*each) for each in named])
         return [_outcome(*each, self.rules, answer) for each, answer in zip(named, answers, strict=True)]
+
+    def _add_all(self, jobs: Sequence[list[Any]]) -> Any:
+        return self._run("add", *itertools.chain.from_iterable(jobs))
 
     def _require_memory(self) -> None:
         if self.memory_share() > MEMORY_SHARE:
