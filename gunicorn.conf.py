@@ -1,6 +1,7 @@
 """How gunicorn serves the API: gunicorn -c gunicorn.conf.py "app:wsgi()". Each number with its reason."""
 
 import faulthandler
+import gc
 import resource
 import signal
 
@@ -55,6 +56,15 @@ worker_class = ApiWorker
 when_ready = prepare
 
 
+#: So many more objects are made than given back before garbage is searched for: those of a few dozen requests at once.
+GARBAGE_AFTER = 20_000
+
+
 def post_worker_init(worker: ApiWorker) -> None:
-    """At SIGUSR1 a process prints the stacks of all its threads, beside opening its logs anew as gunicorn has it."""
+    """At SIGUSR1 a process prints the stacks of all its threads, beside opening its logs anew as gunicorn has it.
+
+    Searching for garbage took a twelfth of the time: what is loaded stays, and a request leaves next to none.
+    """
     faulthandler.register(signal.SIGUSR1, chain=True)
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER)

@@ -196,25 +196,26 @@ class Request:
         return frozenset([*(item.name for item in fields(cls)), *(f"call.{item.name}" for item in fields(Call))])
 
     def to_bytes(self) -> bytes:
-        """As the store keeps it: UTF-8 JSON."""
+        """As the store keeps it: UTF-8 JSON, packed if it is long."""
         # What is as usual is left out: an older release has no name for some of it. asdict would copy every file.
         values = {name: getattr(self, name) for name in ("type", "files", *self.asks) if "." not in name}
         if self.call is None:
-            return compact.dumps(values)
+            return compact.packed(compact.dumps(values))
         # What a call is given may hold numbers beyond a double's range, which only this module keeps.
-        return json.dumps(values | {"call": self.call.to_json()}, ensure_ascii=False, separators=(",", ":")).encode()
+        whole = json.dumps(values | {"call": self.call.to_json()}, ensure_ascii=False, separators=(",", ":"))
+        return compact.packed(whole.encode())
 
     @classmethod
     def known_of(cls, stored: bytes) -> Request:
         """from_bytes() without what this release does not know: to be shown, not to be run."""
-        values = known(cls, json.loads(stored))
+        values = known(cls, json.loads(compact.unpacked(stored)))
         call = known(Call, values["call"]) if values.get("call") else None
         return cls.from_bytes(json.dumps(values | {"call": call}).encode())
 
     @classmethod
     def from_bytes(cls, stored: bytes) -> Request:
         """The inverse of to_bytes. Raises ValueError, KeyError or TypeError for anything else."""
-        fields = json.loads(stored)
+        fields = json.loads(compact.unpacked(stored))
         steps = tuple(JobType(each) for each in fields.get("steps", ()))
         call = Call.from_json(fields["call"]) if fields.get("call") else None
         artifacts = tuple(fields.get("artifacts", ()))

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections import deque
+from email.utils import formatdate
 from typing import Any
 
 from gunicorn import util
@@ -76,6 +77,18 @@ class ReadDeadline:
                     stop_receiving(connection)
 
 
+class Settled:
+    """gunicorn's settings as plain attributes: it looks each up by four calls, thirty times for each request."""
+
+    def __init__(self, cfg: Any) -> None:
+        self._cfg = cfg
+        vars(self).update({name: getattr(cfg, name) for name in cfg.settings}, is_ssl=cfg.is_ssl)
+
+    def __getattr__(self, name: str) -> Any:
+        """What is no setting: methods, and what is worked out from several."""
+        return getattr(self._cfg, name)
+
+
 class Answer(wsgi.Response):
     """gunicorn's answer, whose head is sent together with the first part of its body."""
 
@@ -125,10 +138,12 @@ class ApiWorker(gthread.ThreadWorker):
     """
 
     deadline = ReadDeadline()
+    cfg: Any
     tpool: Crew
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.cfg = Settled(self.cfg)
         self._swept = 0.0
         self._idle_until = float("inf")
         self._arriving = threading.Lock()
@@ -348,4 +363,16 @@ def write_problem(connection: socket.socket, status: int, _reason: str, _detail:
     util.write_nonblock(connection, f"{head}{guard}Content-Length: {len(body)}\r\n\r\n{body}".encode())
 
 
-util.write_error = write_problem  # there is no setting for it
+def date_now() -> str:
+    """This moment as the header Date has it."""
+    return _date_of(int(time.time()))
+
+
+@functools.lru_cache(maxsize=2)
+def _date_of(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
+# There are no settings for these.
+util.write_error = write_problem
+util.http_date = date_now

@@ -189,9 +189,11 @@ def asked(request: str, contender: Contender, server: Server) -> tuple[str, str]
 
 
 def body(size: int) -> str:
-    """A build job's body of about `size` bytes, in files of 2 KB."""
+    """A build job's body of about `size` bytes, in files of 2 KB: source code, which packs like source code."""
     length = min(2_000, size)
-    files = {f"src/file{number}.ts": "x" * length for number in range(size // length)}
+    code = "".join(path.read_text() for path in sorted(ROOT.glob("*.py")))
+    pieces = [code[number * length : (number + 1) * length] for number in range(size // length)]
+    files = {f"src/file{number}.ts": piece.replace(NUMBER, "") for number, piece in enumerate(pieces)}
     return json.dumps({"type": "build", "data": {"chatId": f"chat{NUMBER}", "projectFiles": files}})
 
 

@@ -6,7 +6,7 @@
 local KEY = {
   -- one job
   job = 'job:',              -- <id>     HASH    the record: fields of jobs.Job, and those named in common.lua
-  request = 'request:',      -- <id>     STRING  the request as JSON, up to 10 MB; apart, to keep reading a record cheap
+  request = 'request:',      -- <id>     STRING  the request (see jobs.Request), up to 10 MB; apart, to keep reading a record cheap
   log = 'log:',              -- <id>     STREAM  output chunks; an entry's id is <number of the line after it>-0
   events_of = 'events_of:',  -- <id>     LIST    what happened to it, oldest first: <id in events> <kind> <JSON>
   -- all jobs

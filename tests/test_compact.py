@@ -30,3 +30,19 @@ def test_order_does_not_count(number: int) -> None:
     assert compact.canonical({"b": {"d": number, "c": 2}, "a": 3}) == compact.canonical(
         {"a": 3, "b": {"c": 2, "d": number}}
     )
+
+
+@pytest.mark.parametrize("size", [0, 100, compact.PACK_FROM, 1_000_000])
+def test_packing(size: int) -> None:
+    """Short texts stay as they are, long ones become shorter; both are read back."""
+    data = (b'{"a":"' + b"const a = 1;" * size)[:size]
+
+    assert compact.unpacked(compact.packed(data)) == data
+    assert (len(compact.packed(data)) < size) == (size >= compact.PACK_FROM)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff" * 8, b"\xff\xff\xff\x7f" + b"x" * 100])
+def test_what_was_never_packed(damage: bytes) -> None:
+    """Damage is an error of the kind that a reader of broken records expects."""
+    with pytest.raises(ValueError, match="unpacked"):
+        compact.unpacked(b"\x04lz4" + damage)

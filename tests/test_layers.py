@@ -27,7 +27,7 @@ HOMES = {
     "pydantic_settings": {"config"},
     "structlog": {"logs"},
     "multipart": {"api"},
-    "lz4": {"snapshot"},
+    "lz4": {"snapshot", "compact"},
     "orjson": {"compact"},
     "msgpack": {"snapshot"},
     "prometheus_client": {"api"},

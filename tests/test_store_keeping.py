@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
 
 from errors import JobNotFound, MoveRefused
@@ -129,8 +131,8 @@ def test_retention_by_bytes(store: Store) -> None:
 
 
 def test_log_and_request_count_as_bytes(store: Store) -> None:
-    """What a job occupies is its request and its log, over all attempts."""
-    job = claimed(store, files={"a": "x" * 10_000})
+    """What a job occupies is its request, as it is kept, and its log, over all attempts."""
+    job = claimed(store, files={"a": secrets.token_urlsafe(7_500)})  # 10,000 characters that cannot be packed
     store.append_log(job.id, job.fence, [lines(0, "y" * 5_000 + "\n")])
     store.finish(job.id, job.fence, SUCCESS)
 
