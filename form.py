@@ -60,7 +60,7 @@ class Bounds:
 
 def _whole(given: Any) -> Any:
     """JSON knows one kind of number: 5.0 is 5."""
-    if not isinstance(given, dict):
+    if not isinstance(given, dict) or float not in map(type, given.values()):
         return given
     return {
         name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in given.items()

@@ -103,8 +103,10 @@ def whole_number(name: str) -> int:
 
 def idempotency_key() -> str:
     """The key that a submission comes with, "" without one. Raises InvalidRequest."""
-    key: str = request.get_header("Idempotency-Key", "")
-    if "Idempotency-Key" in request.headers and not re.fullmatch(rf"[!-~]{{1,{MAX_KEY}}}", key):
+    key: str | None = request.get_header("Idempotency-Key")
+    if key is None:
+        return ""
+    if not re.fullmatch(rf"[!-~]{{1,{MAX_KEY}}}", key):
         rule = f"Idempotency-Key must have 1 to {MAX_KEY} printable ASCII characters without spaces."
         raise InvalidRequest([Mistake("Idempotency-Key", rule)])
     return key

@@ -22,6 +22,8 @@ class Query:
         """Parse the address; nothing is refused yet."""
         self._mistakes: list[Mistake] = []
         self._given: dict[str, list[str]] = {}
+        if not request.query_string:
+            return
         try:
             pairs = parse_qsl(request.query_string, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
         except ValueError:
@@ -114,5 +116,6 @@ class Query:
         """How long the caller is willing to wait for the end of the job: `wait`, or else the header Prefer: wait."""
         if "wait" in self._given:
             return self.number("wait", 0, most=most)
-        preferred = re.search(r"(?:^|[,;])\s*wait\s*=\s*([0-9]{1,9})\s*(?:$|[,;])", request.get_header("Prefer", ""))
+        given = request.get_header("Prefer", "")
+        preferred = given and re.search(r"(?:^|[,;])\s*wait\s*=\s*([0-9]{1,9})\s*(?:$|[,;])", given)
         return min(int(preferred[1]), most) if preferred else 0

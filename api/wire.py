@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import re
-import secrets
 import socket
 import struct
 from collections.abc import Iterator
@@ -72,7 +73,7 @@ class RangeUnsatisfiable(ChefError):
 def request_id(environ: dict[str, Any]) -> str:
     """The caller's X-Request-Id if it is harmless (up to 64 letters, digits, `.`, `_`, `-`), else a new one."""
     given: str = environ.get("HTTP_X_REQUEST_ID", "")
-    return given if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", given) else secrets.token_hex(8)
+    return given if given and re.fullmatch(r"[A-Za-z0-9._-]{1,64}", given) else os.urandom(8).hex()
 
 
 def bound_waits(environ: dict[str, Any], seconds: float) -> None:
@@ -90,12 +91,19 @@ def require_json(environ: dict[str, Any]) -> None:
     Raises:
         UnsupportedMediaType: It says something else.
     """
-    media_type, *parameters = (part.strip().lower() for part in environ.get("CONTENT_TYPE", "").split(";"))
-    plain = parameters in ([], ["charset=utf-8"], ['charset="utf-8"'])
-    named = media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
-    if not (plain and (named or (not media_type and "HTTP_ORIGIN" not in environ))):
+    plain, named, silent = _said(environ.get("CONTENT_TYPE", ""))
+    if not (plain and (named or (silent and "HTTP_ORIGIN" not in environ))):
         raise UnsupportedMediaType("The body must be JSON: send the header Content-Type: application/json.")
     require_plain(environ)
+
+
+@functools.lru_cache(maxsize=100)
+def _said(content_type: str) -> tuple[bool, bool, bool]:
+    """Whether the body is in UTF-8 as far as this says, whether it is said to be JSON, and whether nothing is said."""
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    plain = parameters in ([], ["charset=utf-8"], ['charset="utf-8"'])
+    named = media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+    return plain, named, not media_type
 
 
 def require_plain(environ: dict[str, Any]) -> None:
