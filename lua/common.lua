@@ -211,7 +211,7 @@ end
 
 -- The endpoints that a job is told to.
 local function lanes_of(job)
-  local known, names = pcall(cjson.decode, job.webhook or '')
+  local known, names = pcall(cjson.decode, job.webhook or 'null')
   if known and type(names) == 'table' then
     return names
   end

@@ -18,7 +18,10 @@ local function index_key(job, what)
 end
 
 local function tags_of(job)
-  local known, tags = pcall(cjson.decode, job.tags or '')
+  if not job.tags then
+    return {}
+  end
+  local known, tags = pcall(cjson.decode, job.tags)
   return known and type(tags) == 'table' and tags or {}
 end
 
