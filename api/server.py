@@ -223,18 +223,28 @@ class ApiWorker(gthread.ThreadWorker):
                 return
             self._long.add(conn)
         while conn:
-            if self._serve(conn):
-                self._pass_on(conn)
+            goes_on = self._serve(conn)
             with self._arriving:
                 self._long.discard(conn)
-                conn = self._long_waiting.popleft() if self._long_waiting else None
-                if conn:
-                    self._long.add(conn)
+                following = self._long_waiting.popleft() if self._long_waiting else None
+                if following:
+                    self._long.add(following)
+            if goes_on:
+                self._pass_on(conn)
+            conn = following
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def _serve(self, conn: Any) -> bool:
         """Answer one request; True if the connection goes on, with what has arrived of its next one."""
+        try:
+            return self._answer(conn)
+        except Exception:
+            self.log.exception("a connection broke")
+            self._close(conn)
+            return False
+
+    def _answer(self, conn: Any) -> bool:
         head, conn.body, conn.ahead = conn.arrival.parts()
         conn.parser.unreader.unread(head)
         conn.sock.setblocking(True)
