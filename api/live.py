@@ -46,16 +46,24 @@ class Live:
         return self._stream(AllFeed(kinds, place or feeds.whole(self._store.newest_happening()), tenant))
 
     def _stream(self, feed: Feed) -> bytes | Iterator[bytes]:
-        self._streams.require_room()
         self._watch.start()
+        only_head = request.method == "HEAD"
+        if only_head:
+            self._streams.require_room()
+        else:
+            self._streams.reserve()
         response.content_type = "text/event-stream"
         response.set_header("X-Accel-Buffering", "no")  # nginx would hold events back
-        return b"" if request.method == "HEAD" else self._begun(feed)
+        return b"" if only_head else self._begun(feed)
 
     def _begun(self, feed: Feed) -> Iterator[bytes]:
         """The first words, sent by the server with the head; the rest comes from the streams' thread."""
         chunked = request.environ["SERVER_PROTOCOL"] != "HTTP/1.0"  # as the server itself decides
-        yield f"retry: {RETRY_MS}\n\n".encode()
+        try:
+            yield f"retry: {RETRY_MS}\n\n".encode()
+        except GeneratorExit:  # the client has gone already
+            self._streams.give_up()
+            raise
         raise HandedOver(functools.partial(self._streams.open, feed, chunked))
 
 

@@ -73,6 +73,7 @@ class Streams:
         self._of_all: set[Stream] = set()
         self._store_rests_until = 0.0
         self._begin = threading.Lock()
+        self._coming = 0
         self._thread: threading.Thread | None = None
         self._alarm: socket.socket | None = None
         self._stopping = False
@@ -83,8 +84,19 @@ class Streams:
 
     def require_room(self) -> None:
         """Raises Crowded if there are as many streams as may be."""
-        if len(self) >= self._limit or self._stopping:
+        if len(self) + self._coming >= self._limit or self._stopping:
             raise Crowded(f"There are {self._limit:,} event streams here, which is the bound. Try again soon.")
+
+    def reserve(self) -> None:
+        """Keep a place for a stream that is going to be opened, or else given up. Raises Crowded."""
+        with self._begin:
+            self.require_room()
+            self._coming += 1
+
+    def give_up(self) -> None:
+        """A place that was kept is not needed."""
+        with self._begin:
+            self._coming -= 1
 
     def open(self, feed: Feed, chunked: bool, connection: socket.socket, closed: Callable[[], None]) -> None:
         """Write `feed` to a connection from now on, and close it at the end."""
@@ -158,6 +170,7 @@ class Streams:
             self._deliver(message)
             return
         self._streams.add(message)
+        self.give_up()
         self._onlookers(message).add(message)
         self._selector.register(message.connection, selectors.EVENT_READ, message)
 
