@@ -38,18 +38,18 @@ def submissions(body: bytes) -> list[Any]:
 def submit(
     listed: list[Any],
     check: Callable[[dict[str, Any]], Checked],
-    own: Mapping[str, str],
+    common: Mapping[str, str],
     identity: Callable[[str], dict[str, str]],
     submit_all: SubmitAll,
 ) -> list[dict[str, Any]]:
     """Take in what is right, in one step, and say what became of each, in order.
 
-    `own` are the fields of Options that all of them share; `identity` makes of a submission's digest those that tell it
-    from others.
+    `common` are the fields of Options that all of them share; `identity` makes of a submission's digest those that
+    tell it from others.
     """
     checked = [_checked(document, check) for document in listed]
     good = [
-        (wanted[0], replace(wanted[1], **own, **identity(_digest(document))))  # type: ignore[arg-type]
+        (wanted[0], replace(wanted[1], **common, **identity(_digest(document))))  # type: ignore[arg-type]
         for wanted, document in zip(checked, listed, strict=True)
         if not isinstance(wanted, ChefError)
     ]

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 from urllib.parse import quote
 
 from bottle import request, response
@@ -82,8 +83,8 @@ class Jobs:
         check = functools.partial(intake.check, bounds=self._bounds, bring=self.sending.bring)
         key = idempotency_key()
         identity = functools.partial(batch.keyed, key) if key else self._identity
-        own = {"tenant": caller().owner, "trace": spans.place()}
-        results = batch.submit(listed, check, own, identity, self._store.submit_all)
+        common = {"tenant": caller().owner, "trace": spans.place()}
+        results = batch.submit(listed, check, common, identity, self._store.submit_all)
         return json_answer({"results": results, "created": sum(each["httpStatus"] == 201 for each in results)})
 
     def submit(self, wanted: Request, options: Options, **identity: str) -> Submitted:
@@ -92,8 +93,8 @@ class Jobs:
         `identity` are the fields of Options that tell this submission from others.
         """
         self._require_room()
-        own: dict[str, Any] = {"tenant": caller().owner, "rates": meter.due(), "trace": spans.place(), **identity}
-        taken = self._submit(wanted, dataclasses.replace(options, **own))
+        given: dict[str, Any] = {"tenant": caller().owner, "rates": meter.due(), "trace": spans.place(), **identity}
+        taken = self._submit(wanted, dataclasses.replace(options, **given))
         meter.tell(taken.taken)
         spans.note_job(taken.job.id)
         return taken

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import compact
 from errors import FunctionNotFound, FunctionNotReady, FunctionQuota
 from jobs import Package, Quota, Request
 from neighbours import known
@@ -127,7 +128,7 @@ class Functions(Connection):
 
 def _version(number: int, fields: Mapping[bytes, bytes]) -> Version:
     kept: dict[str, Any] | None = json.loads(fields[b"package"]) if b"package" in fields else None
-    stored = json.loads(fields[b"request"])
+    stored = json.loads(compact.unpacked(fields[b"request"]))
     asked = stored.keys() | {f"call.{name}" for name in stored.get("call") or ()}
     return Version(
         number=number,
