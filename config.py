@@ -392,7 +392,7 @@ class SandboxSettings(_Group):
     parked_sandboxes: str = Field(
         "node",
         description="Images (node, python) of which each slot has a sandbox waiting, started and empty, so that a job "
-        "begins at once; some 30 MB each; empty: none wait.",
+        "begins at once; some 30 MB each; none: none wait.",
     )
     kept_sandboxes: int = Field(
         0,
@@ -417,14 +417,14 @@ class SandboxSettings(_Group):
     @classmethod
     def _images(cls, value: str) -> str:
         for word in _words(value):
-            if word not in {"node", "python"}:
-                raise ValueError(f"{word!r} is neither node nor python")
+            if word not in {"node", "python", "none"}:
+                raise ValueError(f"{word!r} is not node, python or none")
         return value
 
     @property
     def parked(self) -> tuple[str, ...]:
         """The images of which a sandbox waits in each slot."""
-        return tuple(dict.fromkeys(_words(self.parked_sandboxes)))
+        return tuple(dict.fromkeys(word for word in _words(self.parked_sandboxes) if word != "none"))
 
     @field_validator("egress_allow")
     @classmethod

@@ -33,6 +33,7 @@ from stack import Stack, running, unique_prefix
 
 #: Rounds of the cheap measurements for each round of builds.
 CHEAP = 5
+REST_S = 1.0
 #: A registry that stops answering must not hold everything up.
 LONGEST_S = 90
 #: What separates the install from the build in the output of a plain shell.
@@ -54,7 +55,7 @@ def run(rounds: int) -> str:
     with contextlib.ExitStack() as parts:
         folder = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="cw-bench-")))
         url = parts.enter_context(service(folder / "usual"))
-        unparked = parts.enter_context(service(folder / "unparked", PARKED_SANDBOXES=""))
+        unparked = parts.enter_context(service(folder / "unparked", PARKED_SANDBOXES="none"))
         two = parts.enter_context(service(folder / "two", WORKER_CPU_LIMIT="2"))
         image = Images(folder / "images").ensure(docker.from_env(), NODE)
         host = Host(folder)
@@ -90,7 +91,9 @@ def run(rounds: int) -> str:
             "the service: GET of its health, which is a request alone": partial(request, url),
         }
         again(url)
-        alone = measure.in_turns(rounds * CHEAP, cheap)
+        alone = measure.in_turns(
+            rounds * CHEAP, {name: partial(at_rest, contender) for name, contender in cheap.items()}
+        )
         rows = [[name, measure.spread(seconds * 1000 for seconds in turns)] for name, turns in alone.items()]
         return f"{whole}\n\n{measure.table('what it takes to do nothing | ms', rows)}"
 
@@ -133,6 +136,12 @@ def builds_table(measured: Mapping[str, list[Times]], first: str = "floor") -> s
         for name, turns in measured.items()
     ]
     return measure.table(f"examples/react-app | total s | × {first} | install s | build s | rest s", rows)
+
+
+def at_rest(contender: Callable[[], float]) -> float:
+    """One measurement, after what the one before left to be removed and made is removed and made."""
+    time.sleep(REST_S)
+    return contender()
 
 
 def phase_s(record: Mapping[str, Any], name: str) -> float:

@@ -388,3 +388,17 @@ def test_uploads_need_the_deployment() -> None:
 
     assert named(environ) == ["CONVEX_UPLOAD"]
     assert named({**environ, "CONVEX_UPLOAD": "all"}) == ["CONVEX_UPLOAD"]
+
+
+@pytest.mark.parametrize(
+    ("text", "images"), [("node, python node", ("node", "python")), ("none", ()), ("python", ("python",))]
+)
+def test_parked_sandboxes(text: str, images: tuple[str, ...]) -> None:
+    """Images are named in any order, each counts once; none is none."""
+    assert config.load({"PARKED_SANDBOXES": text}).parked == images
+
+
+def test_unknown_parked_sandboxes() -> None:
+    """An image that jobs do not run in is a mistake."""
+    (mistake,) = mistakes({"PARKED_SANDBOXES": "ruby"})
+    assert "'ruby' is not node, python or none" in mistake
