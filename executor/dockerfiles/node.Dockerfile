@@ -36,3 +36,15 @@ RUN set -eu; slot=0; while [ "$slot" -lt 256 ]; do uid=$((20000 + slot)); \
         echo "job$slot:x:$uid:$uid::/work/home:/bin/sh" >>/etc/passwd; echo "job$slot:x:$uid:" >>/etc/group; \
         slot=$((slot + 1)); \
     done; mkdir -m 1777 /work; mkdir -m 1733 /deps
+# What npm compiles at its start, kept where Node looks for it: in a folder for each user. While a job runs the image is
+# read-only, so nobody adds to it.
+ENV NODE_COMPILE_CACHE=/opt/compile-cache
+RUN set -eu; mkdir /tmp/warm; cd /tmp/warm; echo '{"private":true,"scripts":{"x":"true"}}' >package.json; \
+    for time in 1 2; do npm run x; npm install --offline --no-audit --no-fund --ignore-scripts; done >/dev/null; \
+    cd /; rm -rf /tmp/warm /root/.npm; \
+    for made in /opt/compile-cache/*-0; do \
+        if [ -d "$made" ]; then \
+            chmod -R a+rX /opt/compile-cache; slot=0; \
+            while [ "$slot" -lt 256 ]; do ln -s "${made##*/}" "${made%-0}-$((20000 + slot))"; slot=$((slot + 1)); done; \
+        fi; \
+    done
