@@ -28,19 +28,16 @@ def main() -> int:
     wanted = parser.parse_args()
     if unknown := set(wanted.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    tables = []
     try:
         for part in wanted.parts or PARTS:
             before, began = measure.surroundings(), time.monotonic()
             print(f"{part}:", flush=True)
             table = PARTS[part](wanted.rounds)
             took = f"took {time.monotonic() - began:.0f} s; load average then {measure.load()}"
-            tables.append(f"## {part}\n\n{before}; {wanted.rounds} rounds; {took}\n\n{table}\n")
+            print(f"\n## {part}\n\n{before}; {wanted.rounds} rounds; {took}\n\n{table}\n", flush=True)
     except SetupError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    finally:
-        print("\n" + "\n".join(tables))
     return 0
 
 

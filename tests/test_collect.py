@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from executor.collect import Globs
@@ -385,9 +385,10 @@ def test_caps_of_chosen_files(project: Path) -> None:
 
 def spelled_out(glob: str) -> re.Pattern[str]:
     """A glob as a regular expression, written in another way than the collector's."""
+    once = re.sub(r"\*\*(?:/\*\*)+", "**", glob)  # any number of folders, and then any number, is any number
     parts = [
         ".*?" if part == "**" else re.escape(part).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
-        for part in glob.split("/")
+        for part in once.split("/")
     ]
     pattern = "/".join(parts).replace(".*?/", "(?:.*/)?").replace("/.*?", "(?:/.*)?")
     return re.compile(f"(?:{pattern})(?:/.*)?", re.DOTALL)
@@ -398,6 +399,7 @@ PATHS = st.lists(st.sampled_from(["a", "b", "ab", "[a]"]), min_size=1, max_size=
 
 
 @given(GLOBS, PATHS)
+@example("a/**/**", ["a"])
 def test_globs_mean_what_they_look_like(glob: str, path: list[str]) -> None:
     """Walking name by name comes to the same as comparing whole paths."""
     order_of = json.loads(order("/", ["."], LIMITS, [glob]))
