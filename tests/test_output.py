@@ -197,13 +197,13 @@ def test_cost(unit: bytes) -> None:
     frame = unit * (32_768 // len(unit))
     log = Log(LIMITS, 0, lambda chunk: None)
     log.begin("building")
-    began = time.process_time()
+    began = time.thread_time()
 
     for _ in range(20_000_000 // len(frame)):
         log.feed("stdout", frame)
     log.close()
 
-    assert time.process_time() - began < 0.4
+    assert time.thread_time() - began < 0.4
 
 
 def test_frames_are_taken_apart() -> None:
