@@ -1591,6 +1591,12 @@ export interface components {
              * @enum {string}
              */
             cache: "on" | "off";
+            /**
+             * Keepsandbox
+             * @description true or false; true needs a service that keeps sandboxes (KEPT_SANDBOXES)
+             * @default false
+             */
+            keepSandbox: boolean;
             /** @description the name of an endpoint in the service's settings, a list of such names, or none */
             webhook?: "none" | unknown[] | null;
         };

@@ -102,6 +102,7 @@ def test_life_of_a_function(named: Named, client: Client) -> None:
     second = named.put("import ms from 'ms'\nexport const handler = (event) => ms(event)", dependencies={"ms": "2.1.3"})
     assert (second["version"], second["state"]) == (2, "ready"), second
     record = named.invoke("2 days")
+    assert record["conclusion"] == "success", record
     assert record["result"]["function"]["value"] == 172_800_000
     assert "installing" not in [phase["name"] for phase in record["result"]["phases"]]
     assert record["result"]["call"]["version"] == 2

@@ -67,6 +67,7 @@ def test_who_the_job_is(bench: Bench) -> None:
         "HOME",
         "HOSTNAME",
         "LANG",
+        "NODE_COMPILE_CACHE",
         "NODE_EXTRA_CA_CERTS",
         "NO_COLOR",
         "OLDPWD",
