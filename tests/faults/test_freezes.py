@@ -41,7 +41,7 @@ def test_stale_write(service: Service, write: str) -> None:
     refused = service.store.counters().get("stale_refused", 0)
 
     os.kill(pid, signal.SIGCONT)
-    given_up = re.compile(rf"{job.id}: attempt 1 (stopped, lost|lost its lease)")
+    given_up = re.compile(rf"{job.id}: attempt 1 lost its lease|attempt stopped .*attempt=1 job={job.id} why=lost")
     service.until(lambda: given_up.search(service.log_tail()), 10, "the stale run gives up")
 
     assert winner.status == "completed"
