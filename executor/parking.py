@@ -258,8 +258,9 @@ class Parking:
 
     def _park(self, slot: int, image: str) -> None:
         with self._lock:
-            # Nothing is kept any more once close() has begun.
-            if self._usual and image in self._kept and (slot, image) not in self._waiting:
+            # Nothing is kept any more once close() has begun. One that could not be made is made anew.
+            there = self._waiting.get((slot, image))
+            if self._usual and image in self._kept and (there is None or (there.done() and there.exception())):
                 self._waiting[slot, image] = self._work.submit(self._made, slot, image, self._usual)
 
     def _made(self, slot: int, image: str, limits: Limits) -> Site:
