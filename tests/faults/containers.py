@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
 import docker
-from docker.errors import APIError
+from docker.errors import APIError, NotFound
 
 import config
+from executor.dependencies import volume_of
 from executor.spec import LABEL, PARKED
 from jobs import JobType, Request
 from stack import unique_prefix
@@ -55,6 +56,7 @@ def running_containers(
                 yield service, seen
             finally:
                 seen.remove_all()
+                seen.remove_volume(volume_of(name))
 
 
 class Engine:
@@ -80,6 +82,11 @@ class Engine:
         deadline = time.monotonic() + REMOVED_S
         while self._remove() and time.monotonic() < deadline:
             time.sleep(0.1)  # a worker that ends removes what waited, at the same time
+
+    def remove_volume(self, name: str) -> None:
+        """Remove what jobs share, which a service that goes on would find again."""
+        with suppress(NotFound):
+            self._api.remove_volume(name)
 
     def _remove(self) -> bool:
         """Remove all that is there; False if nothing was."""
