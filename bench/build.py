@@ -27,7 +27,7 @@ import demo
 from bench import measure, nodejs
 from bench.redis_server import private_server
 from errors import SetupError
-from executor import dependencies
+from executor import cellar
 from executor.images import NODE, Images
 from stack import Stack, running, unique_prefix
 
@@ -115,7 +115,7 @@ def up(folder: Path, chosen: Mapping[str, str]) -> Iterator[Stack]:
         settings = config.load({**ours, **chosen})
         with running(settings, measure.say, port=0, log=folder / "log") as stack:
             yield stack
-        kept = {"label": f"{dependencies.LABEL}.service={settings.service}"}
+        kept = {"label": f"{cellar.LABEL}.service={settings.service}"}
         with contextlib.closing(docker.from_env()) as engine:
             for volume in engine.volumes.list(filters=kept):
                 volume.remove(force=True)  # nobody would find them again

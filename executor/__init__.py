@@ -12,7 +12,8 @@ from typing import Any
 from errors import EngineFault
 from executor import archive, dependencies, functions, house, installers, parking, recipes, spec, survey
 from executor.budget import Budget, Share
-from executor.dependencies import Larder, Trees
+from executor.cellar import Cellar, Larder
+from executor.dependencies import Trees
 from executor.egress import Egress
 from executor.egress import Rules as EgressRules
 from executor.house import Wish
@@ -20,6 +21,7 @@ from executor.images import IMAGE_NAMES, NODE, PYTHON, Images
 from executor.masking import Masker
 from executor.output import Log
 from executor.packing import Packing
+from executor.parcels import Parcels
 from executor.parking import Attempt, Lot, Parking
 from executor.recipes import Plan
 from executor.remarks import Remarks
@@ -101,7 +103,8 @@ class Executor:
         self._in_slot[slot] = attempt.name
         with ground.budget.share(Share.of(limits, ground.house), watch.stopped) as waited_s:
             keep = Keeping(self._wish.kept, self._wish.kept_s) if request.keep_sandbox and self._wish.kept else None
-            order = Order(_noting(plan, waited_s), blocks, request.env, attempt, limits, _may_share(request), keep)
+            planned, shares = _noting(plan, waited_s), _may_share(request)
+            order = Order(planned, blocks, request.env, attempt, limits, shares, keep, job.tenant)
             return self._run(ground, order, job, request, watch, mask)
 
     def _run(self, ground: Ground, order: Order, job: Job, request: Request, watch: Watch, mask: Masker) -> Result:
@@ -127,11 +130,14 @@ class Executor:
             if self._ground is None:
                 common = house.settle(self._engine, self._wish, limits)
                 egress = Egress(self._engine, self._images, self._rules, self._service, common)
-                trees = Trees(self._engine, self._images, self._service, common, self._larder)
-                lot = Lot(self._engine, self._images, self._service, common, trees.mounts())
+                cellar = Cellar(self._engine, self._images, self._service, common, self._larder)
+                trees, parcels = Trees(cellar), Parcels(cellar, self._tally)
+                lot = Lot(self._engine, self._images, self._service, common, cellar.mounts())
                 sites = Parking(lot, tuple(IMAGES_OF_JOBS[name] for name in self._wish.parked))
                 budget = Budget(house.whole(self._engine, self._wish, limits))
-                self._ground = Ground(self._engine, self._images, egress, common, self._tally, trees, sites, budget)
+                self._ground = Ground(
+                    self._engine, self._images, egress, common, self._tally, cellar, trees, parcels, sites, budget
+                )
             return self._ground
 
     def prepare(self) -> list[str]:
@@ -184,7 +190,7 @@ class Executor:
             EngineFault: The engine does not answer.
         """
         if self._ground:
-            self._ground.trees.sweep()
+            self._ground.cellar.sweep()
         now = time.time()
 
         def is_doomed(found: dict[str, Any]) -> bool:

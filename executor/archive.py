@@ -62,20 +62,20 @@ def header(path: str, size: int) -> bytes:
     return _header(f"{PROJECT}/{path}", size=size, mode=0o755)
 
 
-def links(targets: Mapping[str, str]) -> list[bytes]:
-    """What stands for links of the project, path -> target; any targets, for only code of ours chooses them."""
+def links(targets: Mapping[str, str], root: str = PROJECT) -> list[bytes]:
+    """What stands for links below `root`, path -> target; any targets, for only code of ours chooses them."""
     blocks = []
     for path, target in sorted(targets.items()):
         check_path(path)
-        entry = tarfile.TarInfo(f"{PROJECT}/{path}")
+        entry = tarfile.TarInfo(f"{root}/{path}")
         entry.type, entry.linkname, entry.mtime = tarfile.SYMTYPE, target, MTIME
         blocks.append(entry.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict"))
     return blocks
 
 
 def with_links(packed: list[bytes], folder: str, targets: Mapping[str, str]) -> list[bytes]:
-    """A packed project with a folder more that holds links."""
-    return [*packed[:-1], _header(f"{PROJECT}/{folder}", folder=True), *links(targets), packed[-1]]
+    """What was packed, with a folder more that holds links."""
+    return [*packed[:-1], _header(folder, folder=True), *links(targets, folder), packed[-1]]
 
 
 def padding(size: int) -> bytes:

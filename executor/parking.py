@@ -83,6 +83,7 @@ class Site:
     when_busy: Callable[[], None] | None = None
     _ordered_at: float = math.inf
     _waiting: Sandbox | None = None
+    _beside: list[threading.Thread] = field(default_factory=list)
 
     def open(self, python: str) -> None:
         """Make the workspace, and start the keeper and a shell. Raises EngineFault."""
@@ -160,8 +161,18 @@ class Site:
         """True if the engine has said of each shell that it ended."""
         return all(shell.has_ended for shell in self.shells)
 
+    def beside(self, work: Callable[[], None]) -> None:
+        """Have something of ours done with the workspace while the job goes on; it stays until that has ended.
+
+        That `work` raises EngineFault is not the job's fault.
+        """
+        self._beside.append(threading.Thread(target=_logged, args=(work,), daemon=True))
+        self._beside[-1].start()
+
     def clear(self) -> None:
         """Remove all that there is of it. Raises EngineFault."""
+        for thread in self._beside:
+            thread.join()
         names, workspaces = (f"{self.tenancy.volume}-", f"{self.name}-"), not self.kept
         self.lot.engine.remove(
             lambda found: found["Names"][0].lstrip("/").startswith(names), *names, workspaces=workspaces
@@ -169,6 +180,13 @@ class Site:
 
     def _shell(self, network: str) -> spec.Step:
         return spec.shell(self.image, network=network, mounts=self.lot.mounts)
+
+
+def _logged(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except EngineFault as error:
+        log.warning("not done beside the job", extra={"error": str(error)})
 
 
 class Parking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 from errors import EngineFault
 from executor import archive, collected, dependencies, egress, findings, installers, keeper, pipeline, sources, spec
 from executor.budget import Budget
+from executor.cellar import Cellar
 from executor.collected import Collected
 from executor.dependencies import Tree, Trees
 from executor.egress import Egress
@@ -19,6 +21,7 @@ from executor.images import PYTHON, Images
 from executor.keeper import DiskFull, EgressOver, Keeper
 from executor.masking import Masker
 from executor.output import TAIL_LINES, Log
+from executor.parcels import CONTENT, Offer, Parcels, may_add, wanted
 from executor.parking import Attempt, Parking, Site
 from executor.recipes import Plan, Work
 from executor.sandbox import Deadline, Engine, Exit, Guard, Overrun
@@ -61,7 +64,10 @@ class Keeping:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What one run is given. `environment` is the job's own and reaches its command only. `keep`: if it fails."""
+    """What one run is given. `environment` is the job's own and reaches its command only. `keep`: if it fails.
+
+    `tenant` is whose job it is, which shares packages with others of the same.
+    """
 
     plan: Plan
     archive: list[bytes]
@@ -70,6 +76,7 @@ class Order:
     limits: Limits
     use_cache: bool = True
     keep: Keeping | None = None
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,9 @@ class Ground:
     egress: Egress
     house: spec.House
     tally: Tally
+    cellar: Cellar
     trees: Trees
+    parcels: Parcels
     parking: Parking
     budget: Budget
 
@@ -126,6 +135,8 @@ class Run:
         #: What determines the install (None: it is not shared), and the tree of an earlier one.
         self._tree_key: str | None = None
         self._tree: Tree | None = None
+        #: Packages that need not be loaded.
+        self._offer = Offer()
         self._works = 0
         #: What is found out by the work that is under way.
         self._detail: dict[str, Any] = {}
@@ -195,6 +206,7 @@ class Run:
         self._image = self._site.image
         self._take_tree()
         if plan.install and not self._tree:
+            self._take_packages()
             self._door = ground.egress.door(guard)
             python = ground.images.ensure(ground.engine.client, PYTHON)
             box = cleanup.enter_context(self._site.sandbox(keeper.step(python, ground.house, self._door)))
@@ -209,19 +221,38 @@ class Run:
             return
         environment = {**plan.environment, **ground.images.registry_environment}
         self._tree_key = dependencies.key(plan.files, plan.install, self._image, environment)
-        if not self._tree_key or not ground.trees.enabled:
+        if not self._tree_key or not ground.cellar.enabled:
             return
         self._tree = ground.trees.find(self._tree_key)
         ground.tally.count("cache_hits" if self._tree else "cache_misses", "dependencies")
         if self._tree:
             self._log.say(f"the dependencies are there already, which saves {self._tree.install_ms / 1000:.1f} s")
-            self._archive = archive.with_links(self._archive, dependencies.NODE_MODULES, self._tree.links)
+            self._archive = archive.with_links(self._archive, dependencies.FOLDER, self._tree.links)
+
+    def _take_packages(self) -> None:
+        """Have npm find what earlier installs loaded, if it can make use of any."""
+        order = self._order
+        if not order.use_cache:
+            return
+        self._offer = self._ground.parcels.offer(order.tenant, wanted(order.plan.files, order.plan.install))
+        if self._offer.links:
+            self._log.say(f"{len(self._offer.links)} packages of earlier jobs are there ({self._offer.size >> 20} MB)")
+            self._archive = archive.with_links(self._archive, CONTENT, self._offer.links)
 
     def _share(self) -> None:
-        """Keep what was installed for others: now, before the job's own code has run."""
-        if self._tree_key and self._ground.trees.enabled:
-            guard = Guard(self._watch.stopped, (Deadline.after(SHARE_S, "sharing the dependencies"), self._total))
-            self._ground.trees.share(self._tree_key, self._site.tenancy, self._phases[-1].duration_ms, guard)
+        """Keep what was installed for others: a tree now, before the job's own code has run, packages beside that."""
+        ground, order = self._ground, self._order
+        deadline = Deadline.after(SHARE_S, "sharing the dependencies")
+        if self._tree_key and ground.cellar.enabled:
+            guard = Guard(self._watch.stopped, (deadline, self._total))
+            ground.trees.share(self._tree_key, self._site.tenancy, self._phases[-1].duration_ms, guard)
+        if order.use_cache and ground.cellar.enabled and may_add(order.plan.install):
+            self._keeper.refresh(Guard(self._watch.stopped, (self._total,)))
+            # A job can forge content with a digest of its own, but cannot have more of it kept than it had to load.
+            most, unguarded = self._keeper.report["received"], Guard(lambda: False, (deadline,))
+            self._site.beside(
+                functools.partial(ground.parcels.add, order.tenant, self._offer, self._site.tenancy, most, unguarded)
+            )
 
     def _check_sources(self, guard: Guard) -> None:
         if self._order.plan.install:
@@ -407,15 +438,25 @@ class Run:
         """The figures of the run, whatever its end."""
         elapsed_s, report = time.monotonic() - self._began, self._keeper.report
         body: dict[str, Any] = {"usage": self._usage.to_json(self._order.limits, elapsed_s, report)}
-        if self._tree_key and self._ground.trees.enabled:
-            saved = {"savedMs": self._tree.install_ms} if self._tree else {}
-            body["cache"] = {"dependencies": "hit" if self._tree else "miss", **saved}
+        if cache := self._cache():
+            body["cache"] = cache
         body |= {"installScripts": True} if self._order.plan.install_scripts else {}
         if self._image:
             place = "memory" if self._ground.house.in_memory else "disk"
             body["sandbox"] = {"image": self._image, "workspace": place, "runtime": self._ground.house.runtime}
             body["sandbox"] |= {"kept": self._kept} if self._kept else {}
         return body | ({"egress": report["targets"]} if report.get("targets") else {})
+
+    def _cache(self) -> dict[str, Any]:
+        """What was found of earlier installs."""
+        found: dict[str, Any] = {}
+        if self._tree_key and self._ground.cellar.enabled:
+            found["dependencies"] = "hit" if self._tree else "miss"
+        if self._tree:
+            found["savedMs"] = self._tree.install_ms
+        if self._offer.links:
+            found |= {"offeredPackages": len(self._offer.links), "offeredBytes": self._offer.size}
+        return found
 
     @contextlib.contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:

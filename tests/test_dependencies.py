@@ -94,7 +94,7 @@ def test_what_the_filler_says_is_checked(said: bytes) -> None:
 def test_links() -> None:
     """Each entry is a link to its place in the tree."""
     entries, size = filled(b'{"entries": [".bin", "@a", "ms"], "size": 7}')
-    tree = Tree("0af", "", 3, entries, size, 5)
+    tree = Tree("0af", "", 3, size, entries, 5)
 
-    assert tree.links["node_modules/@a"] == "/deps/0af/node_modules/@a"
+    assert tree.links["@a"] == "/deps/0af/node_modules/@a"
     assert size == 7

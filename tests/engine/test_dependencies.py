@@ -17,8 +17,7 @@ import pytest
 from docker.models.volumes import Volume
 
 from calls import Call
-from executor import Executor, Larder
-from executor import dependencies as shared
+from executor import Executor, Larder, cellar, dependencies
 from executor.images import PYTHON, Images
 from executor.packing import NAME
 from jobs import Conclusion, Job, JobType, Phase, Request, Result
@@ -50,13 +49,19 @@ def caching(images: Images, client: docker.DockerClient, larder: Larder) -> Iter
     yield made
     executor.close()
     assert made.left_over() == []
-    for found in client.volumes.list(filters={"label": f"{shared.LABEL}.service={service}"}):
+    for found in client.volumes.list(filters={"label": f"{cellar.LABEL}.service={service}"}):
         found.remove(force=True)
 
 
 def trees(larder: Larder) -> list[Path]:
     """The list of what is shared."""
     return sorted(larder.folder.rglob("*.json"))
+
+
+def kept(larder: Larder, *endings: str) -> set[str]:
+    """The folders that are listed: of trees, of packages, or given up."""
+    files = [file for ending in endings for file in larder.folder.rglob(f"*.{ending}")]
+    return {json.loads(file.read_text())["folder"] for file in files}
 
 
 def run(bench: Bench, files: dict[str, str], **options: Any) -> tuple[Result, Recorder]:
@@ -87,7 +92,7 @@ def test_other_inputs_are_another_tree(caching: Bench, larder: Larder) -> None:
     other, watch = run(caching, project(SAY, version="2.1.2"))
     same, _ = run(caching, project(SAY, name="renamed"))
 
-    assert other.detail["cache"] == {"dependencies": "miss"}
+    assert other.detail["cache"]["dependencies"] == "miss"
     assert "ms 172800000" in watch.text("stdout")
     assert same.detail["cache"]["dependencies"] == "hit"
     assert len(trees(larder)) == 2
@@ -174,7 +179,7 @@ def test_a_tree_whose_volume_is_gone(caching: Bench, client: docker.DockerClient
 
 def volume(bench: Bench) -> Volume:
     """Where the trees of the bench's executor are."""
-    return bench.client.volumes.get(shared.volume_of(bench.executor._service))
+    return bench.client.volumes.get(cellar.volume_of(bench.executor._service))
 
 
 def folders(bench: Bench, images: Images) -> list[str]:
@@ -189,15 +194,18 @@ def test_what_is_old_goes(caching: Bench, larder: Larder, images: Images, monkey
     """A sweep gives up what nobody used for long, removes it once no job can be about to use it, and keeps the rest."""
     run(caching, project(SAY))
     run(caching, project(SAY, version="2.1.2"))
+    caching.left_over()
     old, new = trees(larder)
     os.utime(old, (0, 0))
+    packages = kept(larder, "parcel")
 
     caching.executor.sweep(lambda job, fence: True)
     assert trees(larder) == [new]
-    assert len(folders(caching, images)) == 2
-    monkeypatch.setattr(shared, "GRACE_S", 0)
+    assert set(folders(caching, images)) == kept(larder, "json", "going") | packages
+    assert len(folders(caching, images)) == 4
+    monkeypatch.setattr(cellar, "GRACE_S", 0)
     caching.executor.sweep(lambda job, fence: True)
-    assert folders(caching, images) == [json.loads(new.read_text())["folder"]]
+    assert set(folders(caching, images)) == kept(larder, "json") | packages
     assert sorted(larder.folder.rglob("*.going")) == []
 
 
@@ -205,14 +213,16 @@ def test_a_tree_that_was_not_finished_goes(
     caching: Bench, larder: Larder, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What an install left in the volume that could not be shared is removed, too."""
-    monkeypatch.setattr(shared, "FILLER", shared.FILLER + "sys.exit('no room')")
+    monkeypatch.setattr(dependencies, "FILLER", dependencies.FILLER + "sys.exit('no room')")
     run(caching, project(SAY))
+    caching.left_over()
     assert trees(larder) == []
-    assert len(folders(caching, images)) == 1
+    assert set(folders(caching, images)) == kept(larder, "going", "parcel")
+    assert len(kept(larder, "going")) == 1
 
-    monkeypatch.setattr(shared, "GRACE_S", 0)
+    monkeypatch.setattr(cellar, "GRACE_S", 0)
     caching.executor.sweep(lambda job, fence: True)
-    assert folders(caching, images) == []
+    assert set(folders(caching, images)) == kept(larder, "parcel")
 
 
 def test_a_version_of_a_function_has_its_own(caching: Bench) -> None:

@@ -12,7 +12,7 @@ import docker
 from docker.errors import APIError, NotFound
 
 import config
-from executor.dependencies import volume_of
+from executor.cellar import volume_of
 from executor.spec import LABEL, PARKED
 from jobs import JobType, Request
 from stack import unique_prefix
