@@ -1,6 +1,6 @@
 """All benchmarks, or some of them.
 
-    python -m bench [build] [row] [profile] [http] [access] [queue] [--rounds N]
+    python -m bench [build] [changed] [row] [profile] [http] [access] [queue] [--rounds N]
 
 Takes about fifteen minutes in all and prints Markdown: what bench/README.md shows.
 """
@@ -11,12 +11,12 @@ import argparse
 import sys
 import time
 
-from bench import access, build, http, measure, profile, queue, row
+from bench import access, build, changed, http, measure, profile, queue, row
 from errors import SetupError
 
 PARTS = {
-    "build": build.run, "row": row.run, "profile": profile.run, "http": http.run, "access": access.run,
-    "queue": queue.run,
+    "build": build.run, "changed": changed.run, "row": row.run, "profile": profile.run, "http": http.run,
+    "access": access.run, "queue": queue.run,
 }  # fmt: skip
 
 
