@@ -4,8 +4,8 @@ Called as `python3 -I -S -c SOURCE ORDER`; ORDER is JSON: root (a job's workspac
 target (a new folder), most (bytes), earlier (folders that were filled before). Says one JSON object: {"taken": {digest:
 bytes}, "known": [digests of what was installed, too, and is in earlier ones]}.
 
-The workspace is hostile, and the job's code may be running in it. So no link is followed, only regular files are read,
-of each no more than it had when it was opened, and a copy gets its name only if that is the digest of what was copied.
+The job's code has had the workspace to itself. So no link is followed, only regular files are read, of each no more
+than it had when it was opened, and a copy gets its name only if that is the digest of what was copied.
 """
 
 from __future__ import annotations

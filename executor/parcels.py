@@ -114,10 +114,7 @@ class Parcels:
         return offered(self._of(tenant).values(), needed)
 
     def add(self, tenant: str, offer: Offer, tenancy: spec.Tenancy, most: int, guard: Guard) -> None:
-        """Make a parcel of what an install loaded, at most so many bytes. Raises as Cellar.fill().
-
-        The job's code may be running in the workspace meanwhile.
-        """
+        """Make a parcel of what an install loaded, at most so many bytes. Raises as Cellar.fill()."""
         earlier = self._of(tenant)
 
         def program(folder: str) -> tuple[str, ...]:

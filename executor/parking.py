@@ -81,9 +81,10 @@ class Site:
     kept: bool = False
     #: Hears, once, that others may have the machine's time: some way into the first order, or at the end.
     when_busy: Callable[[], None] | None = None
+    #: What of ours is still to be done with the workspace once the job has ended; it may raise EngineFault.
+    afterwards: Callable[[], None] = lambda: None
     _ordered_at: float = math.inf
     _waiting: Sandbox | None = None
-    _beside: list[threading.Thread] = field(default_factory=list)
 
     def open(self, python: str) -> None:
         """Make the workspace, and start the keeper and a shell. Raises EngineFault."""
@@ -161,18 +162,8 @@ class Site:
         """True if the engine has said of each shell that it ended."""
         return all(shell.has_ended for shell in self.shells)
 
-    def beside(self, work: Callable[[], None]) -> None:
-        """Have something of ours done with the workspace while the job goes on; it stays until that has ended.
-
-        That `work` raises EngineFault is not the job's fault.
-        """
-        self._beside.append(threading.Thread(target=_logged, args=(work,), daemon=True))
-        self._beside[-1].start()
-
     def clear(self) -> None:
         """Remove all that there is of it. Raises EngineFault."""
-        for thread in self._beside:
-            thread.join()
         names, workspaces = (f"{self.tenancy.volume}-", f"{self.name}-"), not self.kept
         self.lot.engine.remove(
             lambda found: found["Names"][0].lstrip("/").startswith(names), *names, workspaces=workspaces
@@ -180,13 +171,6 @@ class Site:
 
     def _shell(self, network: str) -> spec.Step:
         return spec.shell(self.image, network=network, mounts=self.lot.mounts)
-
-
-def _logged(work: Callable[[], None]) -> None:
-    try:
-        work()
-    except EngineFault as error:
-        log.warning("not done beside the job", extra={"error": str(error)})
 
 
 class Parking:
@@ -239,7 +223,7 @@ class Parking:
         finally:
             site.busy()
             if site.is_quiet:
-                self._later(site)
+                self._later(site, site.afterwards)
             else:
                 self._clear(site)
 
@@ -293,11 +277,19 @@ class Parking:
             raise
         return site
 
-    def _later(self, site: Site) -> None:
-        """Remove a site beside the jobs, or now if this is the end."""
+    def _later(self, site: Site, before: Callable[[], None] = lambda: None) -> None:
+        """Remove a site beside the jobs, after something else; or now, and alone, if this is the end."""
         try:
-            self._work.submit(self._clear, site)
+            self._work.submit(self._finish, site, before)
         except RuntimeError:
+            self._clear(site)
+
+    def _finish(self, site: Site, before: Callable[[], None]) -> None:
+        try:
+            before()
+        except EngineFault as error:
+            log.warning("not done after the job", extra={"site": site.name, "error": str(error)})
+        finally:
             self._clear(site)
 
     def _clear(self, site: Site) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -240,19 +239,20 @@ class Run:
             self._archive = archive.with_links(self._archive, CONTENT, self._offer.links)
 
     def _share(self) -> None:
-        """Keep what was installed for others: a tree now, before the job's own code has run, packages beside that."""
-        ground, order = self._ground, self._order
-        deadline = Deadline.after(SHARE_S, "sharing the dependencies")
-        if self._tree_key and ground.cellar.enabled:
-            guard = Guard(self._watch.stopped, (deadline, self._total))
-            ground.trees.share(self._tree_key, self._site.tenancy, self._phases[-1].duration_ms, guard)
-        if order.use_cache and ground.cellar.enabled and may_add(order.plan.install):
-            self._keeper.refresh(Guard(self._watch.stopped, (self._total,)))
-            # A job can forge content with a digest of its own, but cannot have more of it kept than it had to load.
-            most, unguarded = self._keeper.report["received"], Guard(lambda: False, (deadline,))
-            self._site.beside(
-                functools.partial(ground.parcels.add, order.tenant, self._offer, self._site.tenancy, most, unguarded)
-            )
+        """Keep what was installed for others: a tree now, before the job's own code has run, packages at the end."""
+        if not self._order.use_cache or not self._ground.cellar.enabled:
+            return
+        if self._tree_key:
+            guard = Guard(self._watch.stopped, (Deadline.after(SHARE_S, "sharing the dependencies"), self._total))
+            self._ground.trees.share(self._tree_key, self._site.tenancy, self._phases[-1].duration_ms, guard)
+        if may_add(self._order.plan.install):
+            self._site.afterwards = self._share_packages
+
+    def _share_packages(self) -> None:
+        """Keep what npm loaded. The job's code had it in its hands, so no more is kept than the install received."""
+        guard = Guard(lambda: False, (Deadline.after(SHARE_S, "sharing the packages"),))
+        most = self._keeper.report.get("received", 0)
+        self._ground.parcels.add(self._order.tenant, self._offer, self._site.tenancy, most, guard)
 
     def _check_sources(self, guard: Guard) -> None:
         if self._order.plan.install:

@@ -14,7 +14,7 @@ from typing import Any
 import docker
 import pytest
 
-from executor import Executor, Larder, cellar, parking
+from executor import Executor, Larder, Wish, cellar
 from executor.images import NODE, PYTHON, Images
 from executor.parcels import Parcel
 from jobs import Conclusion, Result
@@ -32,10 +32,12 @@ def larder(tmp_path: Path) -> Larder:
 
 
 @pytest.fixture
-def caching(images: Images, client: docker.DockerClient, larder: Larder) -> Iterator[Bench]:
-    """Runs jobs that share what they install; afterwards all of it goes."""
-    service = f"test-{secrets.token_hex(4)}"
-    executor = Executor(ENGINE_URL, images, service=service, larder=larder)
+def caching(
+    images: Images, client: docker.DockerClient, larder: Larder, request: pytest.FixtureRequest
+) -> Iterator[Bench]:
+    """Runs jobs that share what they install; afterwards all of it goes. Its parameter: where workspaces are."""
+    service, wish = f"test-{secrets.token_hex(4)}", Wish(workspace=getattr(request, "param", "auto"))
+    executor = Executor(ENGINE_URL, images, service=service, larder=larder, wish=wish)
     made = Bench(executor, client)
     yield made
     executor.close()
@@ -100,6 +102,7 @@ def test_one_changed_dependency(caching: Bench, images: Images) -> None:
     assert caching.executor._tally.taken()["cache_hits|packages"] == second.detail["cache"]["offeredPackages"]
 
 
+@pytest.mark.parametrize("caching", ["memory", "disk"], indirect=True)
 def test_without_a_lockfile(caching: Bench, larder: Larder) -> None:
     """Then the registry says which packages are wanted, and those that are there are not loaded; nor kept twice."""
     run(caching, project(ms="2.1.3", picocolors="1.1.1"))
@@ -194,23 +197,11 @@ fs.writeFileSync(list, JSON.stringify(made));
 """
 
 
-def test_a_job_cannot_forge(caching: Bench, images: Images, larder: Larder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a job's packages are copied its code runs; what it makes up has no place but under its own digest, and no
-    more of it is kept than the install received.
+def test_a_job_cannot_forge(caching: Bench, images: Images, larder: Larder) -> None:
+    """A job's packages are copied after its code had them: what that makes up has no place but under its own digest,
+    and no more of it is kept than the install received.
     """
     wanted = hashlib.sha512(b"what another job will want").hexdigest()
-    beside = parking.Site.beside
-    late: list[Any] = []
-    monkeypatch.setattr(parking.Site, "beside", lambda site, work: late.append((site, work)))
-    clear = parking.Site.clear
-
-    def cleared(site: parking.Site) -> None:
-        for waiting, work in late:
-            beside(waiting, work)
-        late.clear()
-        clear(site)
-
-    monkeypatch.setattr(parking.Site, "clear", cleared)
     result, _ = run(caching, project(FORGE.replace("WANTED", wanted)))
     kept = contents(caching, images, larder)
 
