@@ -478,7 +478,9 @@ class CacheSettings(_Group):
     """Caches: what is kept so that it need not be done again."""
 
     dependency_cache_bytes: Annotated[int, BeforeValidator(_size)] = Field(
-        5 << 30, ge=0, description="Room for installed dependencies that jobs share, read-only (size); 0: none."
+        5 << 30,
+        ge=0,
+        description="Room for installed dependencies and packages that jobs share, read-only (size); 0: none.",
     )
     dependency_cache_days: float = Field(
         14.0, gt=0, allow_inf_nan=False, description="How long those that nobody uses are kept (days)."
