@@ -2,7 +2,7 @@
 
     python -m bench [build] [changed] [row] [profile] [http] [access] [queue] [--rounds N]
 
-Takes about fifteen minutes in all and prints Markdown: what bench/README.md shows.
+Takes about twenty minutes in all and prints Markdown: what bench/README.md shows.
 """
 
 from __future__ import annotations
