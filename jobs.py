@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Literal
 
 import compact
@@ -187,8 +188,7 @@ class Request:
     @property
     def asks(self) -> list[str]:
         """What this differs in from the plainest request of its type. A worker that knows less may not run it."""
-        own = [item.name for item in fields(self) if _differs(self, item)]
-        return own + [f"call.{item.name}" for item in fields(Call) if self.call and _differs(self.call, item)]
+        return _REQUEST.own(self) + [f"call.{name}" for name in (_CALL.own(self.call) if self.call else ())]
 
     @classmethod
     def all_asks(cls) -> frozenset[str]:
@@ -223,9 +223,21 @@ class Request:
         return cls(**{**fields, "type": kind, "steps": steps, "call": call, "artifacts": artifacts})
 
 
-def _differs(holder: Request | Call, item: Field[Any]) -> bool:
-    usual = item.default_factory() if item.default_factory is not MISSING else item.default
-    return usual is not MISSING and getattr(holder, item.name) != usual
+class _Usual:
+    """The fields of a dataclass that have defaults."""
+
+    def __init__(self, of: type[Request | Call]) -> None:
+        made = {item.name: item.default_factory() for item in fields(of) if item.default_factory is not MISSING}
+        self._defaults = made | {item.name: item.default for item in fields(of) if item.default is not MISSING}
+        self._values = attrgetter(*self._defaults)
+
+    def own(self, holder: Request | Call) -> list[str]:
+        """Names of those in which this one differs."""
+        given = zip(self._defaults.items(), self._values(holder), strict=True)
+        return [name for (name, usual), value in given if value != usual]
+
+
+_REQUEST, _CALL = _Usual(Request), _Usual(Call)
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,8 +181,10 @@ def hand_in_last() -> None:
 def submit(request: Request, options: Options) -> Submitted:
     """Enqueue a job; when this returns it is stored. Raises StoreUnavailable, QueueFull, IdempotencyConflict."""
     span, trace = span_of_submission(traces, options.trace)
+    if trace != options.trace:
+        options = dataclasses.replace(options, trace=trace)
     try:
-        taken: Submitted = run_job(request, dataclasses.replace(options, trace=trace), priority=request.priority)
+        taken: Submitted = run_job(request, options, priority=request.priority)
     finally:
         if span:
             span.end()

@@ -103,7 +103,7 @@ def whole_number(name: str) -> int:
 
 def idempotency_key() -> str:
     """The key that a submission comes with, "" without one. Raises InvalidRequest."""
-    key: str | None = request.get_header("Idempotency-Key")
+    key: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
         return ""
     if not re.fullmatch(rf"[!-~]{{1,{MAX_KEY}}}", key):

@@ -52,7 +52,7 @@ class Origins:
                 raise HTTPError(400)
         elif not self._is_ours(request.environ["HTTP_HOST"]):
             raise HTTPError(421)
-        origin = request.get_header("Origin", "").lower()
+        origin = request.environ.get("HTTP_ORIGIN", "").lower()
         if origin in self._pages and request.method == "OPTIONS":
             raise HTTPResponse(status=204, headers=_PREFLIGHT)
         if origin and request.method not in _SAFE and not self._may_use(origin):

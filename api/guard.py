@@ -147,7 +147,7 @@ class Guard:
         log.info("audit", extra={"action": action, **by, "status": response.status_code})
 
     def _identify(self) -> Caller:
-        scheme, _, token = request.get_header("Authorization", "").partition(" ")
+        scheme, _, token = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() != "bearer":
             return ANYBODY if self._is_unlocked() else STRANGER
         parts = read_token(token.strip())

@@ -116,6 +116,6 @@ class Query:
         """How long the caller is willing to wait for the end of the job: `wait`, or else the header Prefer: wait."""
         if "wait" in self._given:
             return self.number("wait", 0, most=most)
-        given = request.get_header("Prefer", "")
+        given = request.environ.get("HTTP_PREFER", "")
         preferred = given and re.search(r"(?:^|[,;])\s*wait\s*=\s*([0-9]{1,9})\s*(?:$|[,;])", given)
         return min(int(preferred[1]), most) if preferred else 0

@@ -174,13 +174,14 @@ class ApiWorker(gthread.ThreadWorker):
         conn.sock.setblocking(False)
         try:
             data = conn.sock.recv(RECEIVE_BYTES)
+            while data and arrival.feed(data) is State.BODY:  # more may have come meanwhile
+                data = conn.sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
             self._wait(conn)
             return
         except OSError:
             data, arrival = b"", Arrival()
         if data:
-            arrival.feed(data)
             self._pass_on(conn)
         elif arrival.data:  # a request cut short is for the parser to refuse
             self._serve(conn)

@@ -15,9 +15,10 @@ READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 def begin(traces: Tracing, facts: dict[str, Any]) -> None:
     """Take the caller's trace along. A request that may change something has a span in it."""
-    parent = received(request.get_header("traceparent", ""), request.get_header("tracestate", ""))
+    environ = request.environ
+    parent = received(environ.get("HTTP_TRACEPARENT", ""), environ.get("HTTP_TRACESTATE", ""))
     reads = request.method in READING
-    request.environ[_SPAN] = Span(parent) if reads else traces.begin(request.method, parent, "server", facts)
+    environ[_SPAN] = Span(parent) if reads else traces.begin(request.method, parent, "server", facts)
 
 
 def place() -> str:

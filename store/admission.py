@@ -197,8 +197,8 @@ def _arguments(request: Request, options: Options, job_id: str) -> list[str | in
         "chat_id", request.chat_id,
         "tenant", options.tenant,
     ]  # fmt: skip
-    if request.asks:
-        fields += "asks", " ".join(request.asks)
+    if asks := request.asks:
+        fields += "asks", " ".join(asks)
     if options.tags:
         fields += "tags", json.dumps(options.tags)
     if options.metadata:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
+import hiredis
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry as Resend
@@ -88,10 +92,10 @@ class Connection:
         client, known = self._once if once else self._redis, self._scripts[script]
         with translated():
             try:
-                return _asked(client, "EVALSHA", known.sha, 0, *args)
+                return asked(client, "EVALSHA", known.sha, 0, *args)
             except redis.exceptions.NoScriptError:
                 client.script_load(known.script)
-                return _asked(client, "EVALSHA", known.sha, 0, *args)
+                return asked(client, "EVALSHA", known.sha, 0, *args)
 
     def _pipeline(self) -> Any:
         """Several commands in one round trip. No transaction: a full server refuses those, whatever is in them."""
@@ -109,27 +113,66 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable(f"Redis does not answer or refuses: {error}") from error
 
 
-def _asked(client: Any, *command: Any) -> Any:
+def asked(client: Any, *command: Any) -> Any:
     """What Redis answers to a command; its connections and their retries are the client's.
 
     The client's own way there takes half as long again as the rest of the exchange, for measurements that nobody takes.
     """
+    packed = [hiredis.pack_command(command)]
     connection = client.connection_pool.get_connection()
     try:
-        packed = connection.pack_command(*command)
 
         def exchange() -> Any:
             connection.send_packed_command(packed, check_health=False)
             return connection.read_response()
 
-        return connection.retry.call_with_retry(exchange, lambda _: connection.disconnect())
+        answer = connection.retry.call_with_retry(exchange, lambda _: connection.disconnect())
+        connection.answered_at = time.monotonic()
+        return answer
+    except redis.ResponseError:
+        raise  # which is a whole answer
+    except BaseException:
+        connection.disconnect()  # what comes late must not be taken for the next answer
+        raise
     finally:
         client.connection_pool.release(connection)
 
 
+class Pool(redis.BlockingConnectionPool):
+    """A pool that does not look after a connection which gave a whole answer a moment ago.
+
+    redis-py asks the kernel before each use whether the server has closed it or something is left to read, and measures
+    the pool: together that takes as long as the exchange itself.
+    """
+
+    MOMENT_S = 1.0
+
+    # Any: what redis-py's own types say of a connection.
+    def get_connection(self, *args: Any, **options: Any) -> Any:
+        """A connection that nobody else has. Raises redis.ConnectionError."""
+        self._checkpid()
+        try:
+            connection: Any = self.pool.get_nowait()
+        except Empty:
+            return super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
+        answered_at = getattr(connection, "answered_at", 0.0)
+        if time.monotonic() - answered_at < self.MOMENT_S:
+            connection.answered_at = 0.0
+            return connection
+        self.pool.put_nowait(connection)
+        return super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
+
+    def release(self, connection: Any) -> None:
+        """Give it back."""
+        if getattr(connection, "answered_at", 0.0) and connection.pid == os.getpid():
+            self.pool.put_nowait(connection)
+        else:
+            super().release(connection)  # type: ignore[no-untyped-call]
+
+
 # Any: redis-py's types allow for text replies and asynchronous clients, of which there are none here.
 def _client(url: str, timeout_s: float, retries: int, *, connect_s: float | None = None) -> Any:
-    pool = redis.BlockingConnectionPool.from_url(
+    pool = Pool.from_url(
         url,
         max_connections=CONNECTIONS,
         timeout=(connect_s or timeout_s) / 2,  # a free connection, too, is waited for: all steps stay under 2 * timeout

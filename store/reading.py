@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from errors import JobNotFound, MoveRefused
 from jobs import QUEUE_NAMES, Job, OutputChunk, Request, Status
-from store.connection import Connection, translated
+from store.connection import Connection, asked, translated
 from store.records import BROKEN, chunk_from_bytes, readable
 
 LOG_PAGE = 100
@@ -29,8 +29,8 @@ class Reading(Connection):
     def get(self, job_id: str) -> Job:
         """A job's record. Raises JobNotFound if there is none, or it cannot be read."""
         with translated():
-            record = self._redis.hgetall(self._key("job", job_id))
-        job = readable(record)
+            stored = asked(self._redis, "HGETALL", self._key("job", job_id))
+        job = readable(dict(zip(stored[::2], stored[1::2], strict=True)))
         if job is None:
             raise JobNotFound(f"no job {job_id}")
         return job
