@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import fields
 from enum import StrEnum
@@ -22,5 +23,10 @@ def word(kind: type[Word], text: str) -> Word:
 
 def known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `values` that are fields of a dataclass."""
-    names = {field.name for field in fields(kind)}
+    names = _names(kind)
     return {name: value for name, value in values.items() if name in names}
+
+
+@functools.cache
+def _names(kind: Any) -> frozenset[str]:
+    return frozenset(field.name for field in fields(kind))

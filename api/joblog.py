@@ -16,6 +16,8 @@ from store import Store
 
 STREAMS = ("stdout", "stderr", "system")
 MAX_TAIL = 100_000
+#: How much is sent at a time: the pieces of a log are those in which the job printed it, often a line or two.
+SENT_BYTES = 64 << 10
 #: How much of a log a record holds that includes it.
 TAIL_LINES, TAIL_CHARACTERS = 2_000, 256_000
 _FORMATS: dict[str, tuple[Callable[[Iterable[OutputChunk], int], Iterator[bytes]], str]] = {
@@ -62,7 +64,7 @@ class JobLogs:
         if saved:
             name = f"{job.id}.{'log' if form == 'text' else form}"
             response.set_header("Content-Disposition", wire.attachment(name))
-        return show(itertools.chain([first] if first else [], chunks), wish.first)
+        return _together(show(itertools.chain([first] if first else [], chunks), wish.first))
 
     def end_of(self, job: Job) -> str:
         """The last lines of a job's log as text, at most TAIL_CHARACTERS of it."""
@@ -116,6 +118,18 @@ def _wish(asked: Query) -> Wish:
 def _format(asked: Query) -> str:
     named = asked.word("format", tuple(_FORMATS))
     return named or ("ndjson" if "application/x-ndjson" in request.get_header("Accept", "") else "text")
+
+
+def _together(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in blocks that are worth a call to the network each."""
+    gathered = bytearray()
+    for block in blocks:
+        gathered += block
+        if len(gathered) >= SENT_BYTES:
+            yield bytes(gathered)
+            gathered.clear()
+    if gathered:
+        yield bytes(gathered)
 
 
 def _cut(chunk: OutputChunk, end: int) -> OutputChunk:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from api import joblog, logview
 from artifacts import Shelf
 from errors import StorageFailed
 from jobs import Conclusion, Job, Result, iso
@@ -177,6 +178,18 @@ def test_parts_of_a_log(api: Client, mixed: str, query: str, text: str, followin
     assert answer.headers["X-Next-Offset"] == str(following)
     words = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
     assert [words[each["line"]] for each in objects] == text.split()
+
+
+def test_pieces_of_a_log_are_sent_together(api: Client, store: Store, running: Job) -> None:
+    """What a job printed line by line is not sent line by line: each block costs a call to the network."""
+    pieces = [chunk(number, f"line {number} {'x' * 100}") for number in range(1_500)]
+    store.append_log(running.id, running.fence, pieces)
+
+    blocks = list(joblog._together(logview.as_text(store.log(running.id), 0)))
+
+    assert b"".join(blocks) == b"".join(piece.text.encode() for piece in pieces)
+    assert api.get(f"/api/jobs/{running.id}/logs").body == b"".join(blocks)
+    assert [len(block) >= joblog.SENT_BYTES for block in blocks] == [True, True, False]
 
 
 def test_tail_of_an_empty_log(api: Client, running: Job) -> None:
