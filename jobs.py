@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import secrets
 from collections.abc import Mapping
@@ -442,7 +443,13 @@ def iso(moment_ms: int) -> str | None:
     """Unix milliseconds as ISO-8601 UTC with milliseconds, or None for 0."""
     if not moment_ms:
         return None
-    return f"{datetime.fromtimestamp(moment_ms // 1000, UTC).isoformat()[:19]}.{moment_ms % 1000:03d}Z"
+    return f"{_second(moment_ms // 1000)}.{moment_ms % 1000:03d}Z"
+
+
+@functools.lru_cache(maxsize=64)
+def _second(moment_s: int) -> str:
+    """One second after the other is shown many times, and working out its date takes longer than the rest."""
+    return datetime.fromtimestamp(moment_s, UTC).isoformat()[:19]
 
 
 #: How long an id is: job- and 32 hexadecimal digits.
