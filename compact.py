@@ -24,6 +24,11 @@ def dumps(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def loads(data: bytes) -> Any:
+    """The inverse. Raises ValueError."""
+    return orjson.loads(data)
+
+
 def canonical(value: Any) -> bytes:
     """The same for values that mean the same: the order of keys does not count. For digests."""
     try:

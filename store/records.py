@@ -8,8 +8,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
-import orjson
-
+import compact
 from jobs import Job, JobType, OutputChunk, Status, iso
 from neighbours import known, word
 from submission import RetryRule
@@ -107,4 +106,4 @@ def chunk_to_bytes(chunk: OutputChunk) -> bytes:
 
 def chunk_from_bytes(stored: bytes) -> OutputChunk:
     """The inverse of chunk_to_bytes."""
-    return OutputChunk(**known(OutputChunk, orjson.loads(stored)))
+    return OutputChunk(**known(OutputChunk, compact.loads(stored)))
